@@ -1,0 +1,1 @@
+"""What it remembers: engine, tables, migrations, sources, quality gate, publishing."""

@@ -1,0 +1,146 @@
+"""Settings: one object, from environment `LOOKBACK_*` and `lookback.toml`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from db.errors import UsageError
+
+Profile = Literal["sample", "live", "files"]
+
+SECRETS = frozenset({"tiingo_api_key"})
+
+# Twenty large US stocks, the same that the sample profile carries.
+DEFAULT_SYMBOLS = (
+    ["AAPL", "AMD", "BAC", "BBY", "CVX", "GE", "HD", "JNJ", "JPM", "KO", "LLY", "MRK", "MSFT", "PEP", "PFE", "PG", "RRC", "UNH", "WMT", "XOM"]
+)
+
+
+class Settings(BaseSettings):
+    """What a run needs to know. Times are durations; instants come from the clock."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOOKBACK_", toml_file="lookback.toml", extra="forbid", frozen=True
+    )
+
+    profile: Profile = Field("sample", description="sample, live or files")
+    home: Path = Field(
+        default_factory=lambda: Path.home() / ".lookback",
+        description="everything the service writes lies under this folder",
+    )
+    calendar: str = Field("XNYS", description="exchange calendar (exchange_calendars code)")
+    clock: Literal["system", "replay"] | None = Field(
+        None,
+        description="system: the machine's clock; replay: each night runs at its own cut-off. "
+        "Default: replay for the sample profile, system otherwise",
+    )
+    cutoff_delay_hours: float = Field(
+        6.0, ge=0, le=15, description="a night's cut-off lies this long after the session's close"
+    )
+    publication_delay_minutes: int = Field(
+        30, ge=0, description="from publication until an order can act on it"
+    )
+
+    fred_series: list[str] = Field(["SP500", "UMCSENT", "IPGMFN", "VIXCLS"])
+    publication_lag_days: dict[str, float] = Field(
+        default_factory=dict,
+        description="series -> days from period end to publication; overrides the built-in rules",
+    )
+    symbols: list[str] = Field(default_factory=lambda: list(DEFAULT_SYMBOLS))
+    bars_vendor: Literal["yfinance", "tiingo"] = "yfinance"
+    tiingo_api_key: SecretStr | None = Field(None, description="environment only")
+    history_start: str = Field("1990-01-01", description="first date asked of live sources")
+    files_dir: Path | None = Field(
+        None, description="drops of the files profile; default: files/ under home"
+    )
+
+    overlap_sessions: int = Field(
+        10, ge=1, description="sessions before the watermark that are fetched again"
+    )
+    request_timeout_seconds: float = Field(30.0, gt=0)
+    request_attempts: int = Field(4, ge=1, le=10)
+    request_backoff_seconds: float = Field(1.0, ge=0, description="first wait; doubles each time")
+    lock_wait_seconds: float = Field(60.0, ge=0, description="bounded wait for the writer lock")
+    keep_publications: int = Field(5, ge=2, description="old published copies kept for readers")
+
+    @field_validator("home", "files_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().absolute() if value is not None else None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+    @property
+    def replays(self) -> bool:
+        """Whether nights run at their own cut-off instead of at the machine's clock."""
+        return (self.clock or ("replay" if self.profile == "sample" else "system")) == "replay"
+
+    @property
+    def drops(self) -> Path:
+        """Folder that the files profile reads: bars/, observations/, documents/."""
+        return self.files_dir or self.home / "files"
+
+    @property
+    def warehouse(self) -> Path:
+        """The private DuckDB file; one process writes it, nobody else opens it."""
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def published(self) -> Path:
+        """The file that readers open (a pointer to the newest publication)."""
+        return self.home / "published" / "current" / "lookback.duckdb"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment and `lookback.toml`; `overrides` win.
+
+    Raises
+    ------
+    UsageError
+        One line naming the setting, what it was given and what it takes.
+    """
+    toml = Path(os.environ.get("LOOKBACK_CONFIG", "lookback.toml"))
+    try:
+        _refuse_secrets_in(toml)
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        where = f"LOOKBACK_{name.upper()} or {toml}"
+        given = "" if name in SECRETS else f" (given {first.get('input')!r})"
+        raise UsageError(f"setting {name}: {first['msg']}{given}; see {where}") from None
+
+
+def _refuse_secrets_in(toml: Path) -> None:
+    if not toml.is_file():
+        return
+    import tomllib
+
+    try:
+        content = tomllib.loads(toml.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{toml} is not valid TOML: {error}") from None
+    for name in SECRETS & set(content):
+        raise UsageError(
+            f"{toml} holds {name}; secrets come from the environment only: "
+            f"set LOOKBACK_{name.upper()} and remove the line"
+        )

@@ -1,0 +1,92 @@
+"""The source interface: a vendor is added in one file that satisfies `Source`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+
+from db.availability import Availability
+
+Kind = Literal["bars", "observations", "documents"]
+Frequency = Literal["session", "month"]
+
+# What the prices of a source are adjusted for: raw (as printed on the day), split
+# (splits only), total (splits and dividends; history changes with every dividend).
+Adjustment = Literal["raw", "split", "total"]
+
+BAR_COLUMNS = ("entity", "session", "open", "high", "low", "close", "adj_close", "volume")
+OBSERVATION_COLUMNS = ("series", "period", "value")
+ACTION_COLUMNS = ("entity", "ex_date", "kind", "factor")
+DOCUMENT_COLUMNS = ("document_id", "entity", "time", "text")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a night asks of a source.
+
+    Attributes
+    ----------
+    start : first date wanted (watermark less the overlap); None for the whole history.
+    until : UTC instant of the fetch; nothing that becomes known later is wanted.
+    entities : only these, or None for all that the source is configured with.
+    state : what the source returned as `Fetched.state` when it last succeeded.
+    """
+
+    start: date | None
+    until: datetime
+    entities: Sequence[str] | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a source answered.
+
+    Attributes
+    ----------
+    frame : rows with the columns of their kind (`BAR_COLUMNS`, …); dates are
+        datetime64 at midnight without a zone, prices and values float64, entity and
+        series plain strings. Missing values stay NaN: the quality gate decides.
+        A column `known_at` (datetime64[us, UTC]) may be added where the source gives
+        true release dates.
+    actions : corporate actions with `ACTION_COLUMNS`; kind is `split` (factor: new
+        shares per old share) or `dividend` (factor: cash per share).
+    problems : one line for each thing asked for and not got; the rest is good.
+    state : JSON-able notes for the next fetch, stored once the rows are safe.
+    """
+
+    frame: pd.DataFrame
+    actions: pd.DataFrame | None = None
+    problems: tuple[str, ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where raw rows come from. `name` is unique and stable: it keys the watermark."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def frequency(self) -> Frequency: ...
+    @property
+    def availability(self) -> Availability: ...
+    @property
+    def adjustment(self) -> Adjustment:
+        """Of the price columns; observations are `raw`."""
+        ...
+
+    def fetch(self, request: Request) -> Fetched:
+        """Rows from `request.start` on that were known by `request.until`.
+
+        Raises
+        ------
+        SourceError
+            One line that names the source and what was wrong with its answer.
+        """
+        ...

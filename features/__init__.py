@@ -1,0 +1,1 @@
+"""What it sees: feature views, windows, point-in-time reads."""

@@ -1,0 +1,1 @@
+"""What leaves: scoring, the signals contract, exports."""

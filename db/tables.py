@@ -1,0 +1,359 @@
+"""Every table, with comments on tables and columns. Migrations build them; see `migrations/`.
+
+Three schemas: `main` holds the contracts that readers build on, `raw` what sources
+delivered (bitemporal, appended, never overwritten), `ops` what the service needs to run.
+Times are UTC (TIMESTAMPTZ); sessions and periods are dates of the exchange or publisher.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    TIMESTAMP,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Double,
+    Integer,
+    MetaData,
+    String,
+    Table,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData()
+
+
+def _column(
+    name: str,
+    kind: TypeEngine[Any] | type[TypeEngine[Any]],
+    comment: str,
+    *,
+    null: bool = False,
+    key: bool = False,
+) -> Column[Any]:
+    return Column(name, kind, nullable=null, comment=comment, primary_key=key, autoincrement=False)
+
+
+def _instant(name: str, comment: str, *, null: bool = False) -> Column[Any]:
+    return _column(name, TIMESTAMP(timezone=True), comment, null=null)
+
+
+def _fetched_columns() -> tuple[Column[Any], ...]:
+    """Columns that every raw row carries: who, from when usable, when fetched, by which run."""
+    return (
+        _instant("known_at", "UTC time from which the row could have been used"),
+        _instant("ingested_at", "UTC time at which the row was in fact fetched"),
+        _column("run_id", String, "run that fetched it: runs.run_id"),
+    )
+
+
+# ---------------------------------------------------------------------------- raw
+
+bars = Table(
+    "bars",
+    metadata,
+    _column("source", String, "where it came from, e.g. yfinance.bars"),
+    _column("entity", String, "symbol"),
+    _column("session", Date, "trading day of the exchange calendar"),
+    _column("open", Double, "price, currency of the listing", null=True),
+    _column("high", Double, "price", null=True),
+    _column("low", Double, "price", null=True),
+    _column("close", Double, "price at the close of the session", null=True),
+    _column("adj_close", Double, "the vendor's own adjusted close", null=True),
+    _column("volume", Double, "shares", null=True),
+    _column("adjustment", String, "what the prices are adjusted for: raw, split, total"),
+    _column(
+        "history", Integer, "restatement of the symbol's whole history; 0 is the first delivery"
+    ),
+    *_fetched_columns(),
+    schema="raw",
+    comment="Daily bars, one row per (source, entity, session, history, known_at); "
+    "a changed value is a new row (vintage)",
+)
+
+observations = Table(
+    "observations",
+    metadata,
+    _column("source", String, "where it came from, e.g. fred.UMCSENT"),
+    _column("series", String, "name of the series at its publisher"),
+    _column("period", Date, "first day of the period the value is about; the session for daily"),
+    _column("value", Double, "in the publisher's unit"),
+    *_fetched_columns(),
+    schema="raw",
+    comment="Observations of series, one row per (source, series, period, known_at); "
+    "a changed value is a new row (vintage)",
+)
+
+corporate_actions = Table(
+    "corporate_actions",
+    metadata,
+    _column("source", String, "where it came from"),
+    _column("entity", String, "symbol"),
+    _column("ex_date", Date, "first session that trades without the entitlement"),
+    _column("kind", String, "split or dividend"),
+    _column("factor", Double, "split: new shares per old share; dividend: cash per share"),
+    *_fetched_columns(),
+    schema="raw",
+    comment="Splits and dividends, applied to raw prices when they are read",
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    _column("source", String, "where it came from"),
+    _column("document_id", String, "the source's own key"),
+    _column("entity", String, "symbol that the text is about", null=True),
+    _instant("time", "UTC time of the document itself"),
+    _column("text", String, "the text as it came, UTF-8"),
+    *_fetched_columns(),
+    schema="raw",
+    comment="Raw texts, one row per (source, document_id)",
+)
+
+price_breaks = Table(
+    "price_breaks",
+    metadata,
+    _column("source", String, "source of the prices"),
+    _column("entity", String, "symbol or series"),
+    _column("session", Date, "first session at the broken level"),
+    _column("kind", String, "spike, split, level, jump, or pending while undecided"),
+    _column("ratio", Double, "price over the price before"),
+    _column("until_session", Date, "last broken session of a spike", null=True),
+    _column("resolved_session", Date, "session by which the verdict could be reached", null=True),
+    _instant("resolved_at", "UTC: known_at of the bar of resolved_session", null=True),
+    _column("reason", String, "what decided it"),
+    *_fetched_columns(),
+    schema="raw",
+    comment="Breaks in price histories and what they were judged to be. Until resolved_at "
+    "a break is a suspicion; no window spans a suspicion, a spike, a split or a level break",
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    _column("source", String, "where it came from"),
+    _column("kind", String, "bars, observations or documents"),
+    _column("entity", String, "symbol, series or document, where the row says it", null=True),
+    _column("date", Date, "session or period, where the row says it", null=True),
+    _column("rule", String, "the expectation that failed"),
+    _column("reason", String, "in words"),
+    _column("row", JSON, "the row as it was fetched"),
+    _column("row_hash", String, "hash of source, rule and row: the same row is kept once"),
+    _instant("quarantined_at", "UTC time"),
+    _column("run_id", String, "run that fetched it"),
+    schema="raw",
+    comment="Fetched rows that were not taken over, each with its reason",
+)
+
+# ---------------------------------------------------------------------------- ops
+
+store = Table(
+    "store",
+    metadata,
+    _column("key", String, "profile, created_at", key=True),
+    _column("value", String, "value"),
+    schema="ops",
+    comment="What this store is",
+)
+
+watermarks = Table(
+    "watermarks",
+    metadata,
+    _column("source", String, "where rows come from", key=True),
+    _column("last_date", Date, "newest session or period taken over", null=True),
+    _column("state", JSON, "the source's own notes for its next fetch"),
+    _instant("fetched_at", "UTC time of the last successful fetch"),
+    schema="ops",
+    comment="How far each source has been taken over",
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _column("run_id", String, "runs.run_id"),
+    _column("source", String, "where rows came from"),
+    _column("status", String, "ok, unchanged, partial, stopped or failed"),
+    _column("fetched", BigInteger, "rows fetched"),
+    _column("unchanged", BigInteger, "rows that the store already had, value for value"),
+    _column("appended", BigInteger, "rows appended to a raw table"),
+    _column("quarantined", BigInteger, "rows rejected, those held before included"),
+    _column("problems", JSON, "one line each"),
+    _column("seconds", Double, "fetch, validate and append"),
+    schema="ops",
+    comment="What each source delivered to each run: fetched = unchanged + appended + quarantined",
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    _column("model", String, "model"),
+    _column("model_version", String, "version that became champion"),
+    _column("replaced", String, "the champion before it", null=True),
+    _column("reason", String, "why"),
+    _instant("promoted_at", "UTC time"),
+    _column("run_id", String, "run that promoted it"),
+    schema="ops",
+    comment="Every change of champion, with its reason",
+)
+
+# ---------------------------------------------------------------------------- main
+
+
+def _signal_columns() -> tuple[Column[Any], ...]:
+    return (
+        _column("signal", String, "named stream of scores"),
+        _column("entity", String, "symbol or series"),
+        _column("as_of", Date, "session whose close the score could use"),
+        _column("horizon", Integer, "how far ahead, in horizon_unit"),
+        _column("horizon_unit", String, "session, week or month"),
+        _column("role", String, "live, backfill or challenger"),
+        _instant("known_at", "UTC time from which all inputs of the score were known"),
+        _column("tradable_from", Date, "first session that opens after publication plus delay"),
+        _column("value", Double, "the score, in the signal's own unit"),
+        _column("q05", Double, "5 % forecast quantile, unit of value", null=True),
+        _column("q50", Double, "median forecast, unit of value", null=True),
+        _column("q95", Double, "95 % forecast quantile, unit of value", null=True),
+        _column("probability", Double, "of the event that the signal is about, 0..1", null=True),
+        _column("rank", Double, "0..1 within signal, as_of, horizon and version", null=True),
+        _column("model", String, "model"),
+        _column("model_version", String, "model_versions.model_version"),
+        _column("feature_view", String, "feature_views.view"),
+        _column("feature_version", String, "feature_views.version"),
+        _column("data_snapshot", String, "content hash of the raw rows the score was made from"),
+        _instant("published_at", "UTC time of this revision's publication"),
+        _column("run_id", String, "runs.run_id"),
+    )
+
+
+SIGNAL_KEY = ("signal", "entity", "as_of", "horizon", "horizon_unit", "model_version", "role")
+
+signals = Table(
+    "signals",
+    metadata,
+    *_signal_columns(),
+    comment="Scores: one row per (signal, entity, as_of, horizon, horizon_unit, model_version, "
+    "role), its newest revision. What a reader saw at a time: signals_as_of(ts)",
+)
+
+signal_revisions = Table(
+    "signal_revisions",
+    metadata,
+    *_signal_columns(),
+    _column("revision", Integer, "0 is the first publication of the row"),
+    comment="Every revision of every signal row, in the order of published_at",
+)
+
+signals_latest = Table(
+    "signals_latest",
+    metadata,
+    *_signal_columns(),
+    _column("age", Integer, "sessions from as_of to the newest session of the store"),
+    comment="The newest live row per (signal, entity, horizon), with its age in sessions",
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    _column("model", String, "model", key=True),
+    _column("model_version", String, "one trained instance", key=True),
+    _column("status", String, "trained or failed"),
+    _column("stage", String, "champion, challenger or retired"),
+    _column("recipe", JSON, "architecture and training recipe"),
+    _column("feature_view", String, "view that it reads"),
+    _column("feature_version", String, "version of the view"),
+    _column("data_snapshot", String, "content hash of the raw rows it learned from"),
+    _instant("cutoff", "UTC cut-off of the training data"),
+    _instant(
+        "labels_known_at", "UTC: newest known_at of a label it was trained or stopped on", null=True
+    ),
+    _column("seed", BigInteger, "random seed"),
+    _column("backend", String, "Keras backend and versions"),
+    _column("parameters", BigInteger, "trainable parameters", null=True),
+    _column("spans", JSON, "train, validation and test: first and last as_of, windows"),
+    _column("metrics", JSON, "on the test span"),
+    _column("baselines", JSON, "the same metrics of the baselines on the same days"),
+    _column("artefact", String, "folder under models/ of the home", null=True),
+    _column(
+        "artefact_sha256", String, "hash of the manifest, which holds those of the files", null=True
+    ),
+    _column("reason", String, "why it has its stage, or why it failed"),
+    _instant("trained_at", "UTC time"),
+    _column("seconds", Double, "training time"),
+    _column("run_id", String, "runs.run_id"),
+    comment="Every trained version of every model, with metrics, baselines and lineage",
+)
+
+feature_views = Table(
+    "feature_views",
+    metadata,
+    _column("view", String, "name of the view", key=True),
+    _column("version", String, "hash of the declaration", key=True),
+    _column("entity", String, "symbol, series or document"),
+    _column("window", Integer, "values per window"),
+    _column("horizon", Integer, "of the target"),
+    _column("horizon_unit", String, "session, week or month"),
+    _column("declaration", JSON, "all that determines the values"),
+    _column("rows", BigInteger, "materialized rows"),
+    _column("entities", BigInteger, "entities with rows"),
+    _column("first_date", Date, "oldest row", null=True),
+    _column("last_date", Date, "newest row", null=True),
+    _instant("watermark", "UTC: newest ingested_at of a raw row that is reflected", null=True),
+    _instant("materialized_at", "UTC time", null=True),
+    comment="Declared feature views and versions, and how far they are materialized",
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    _column("run_id", String, "one execution of a flow", key=True),
+    _column("flow", String, "nightly or train"),
+    _column("session", Date, "night that it was for", null=True),
+    _column("profile", String, "sample, live or files"),
+    _column("status", String, "running, completed, partial or failed"),
+    _column("exit_code", Integer, "0 good, 1 failed, 3 something missing", null=True),
+    _instant("started_at", "UTC, machine's clock"),
+    _instant("finished_at", "UTC, machine's clock", null=True),
+    _column("seconds", Double, "Lookback's own work, orchestration apart", null=True),
+    _column("missing", JSON, "one line for each source or signal that is missing"),
+    _column("version", String, "version of Lookback"),
+    comment="Executions of flows",
+)
+
+freshness = Table(
+    "freshness",
+    metadata,
+    _column("source", String, "where rows come from", key=True),
+    _column("kind", String, "bars, observations or documents"),
+    _column("entities", BigInteger, "symbols or series"),
+    _column("rows", BigInteger, "rows in raw tables, all vintages"),
+    _column("first_date", Date, "oldest session or period", null=True),
+    _column("last_date", Date, "newest session or period", null=True),
+    _instant("last_known_at", "UTC: known_at of the newest row", null=True),
+    _column("age", Integer, "sessions from last_known_at to the session", null=True),
+    _column("stale", Boolean, "older than the source's publication rule allows"),
+    _column("session", Date, "night at which this was measured"),
+    _column("detail", String, "what is wrong, empty if nothing", null=True),
+    comment="How fresh each source is",
+)
+
+validation_results = Table(
+    "validation_results",
+    metadata,
+    _column("run_id", String, "runs.run_id"),
+    _column("session", Date, "night"),
+    _column("source", String, "where the increment came from"),
+    _column("suite", String, "expectation suite"),
+    _column("expectation", String, "rule"),
+    _column("column_name", String, "column that it is about", null=True),
+    _column("level", String, "row: failing rows go to quarantine; table: the source is stopped"),
+    _column("success", Boolean, "whether it held"),
+    _column("evaluated", BigInteger, "rows looked at"),
+    _column("unexpected", BigInteger, "rows that failed"),
+    _column("detail", String, "what was seen", null=True),
+    _instant("validated_at", "UTC time"),
+    comment="Results of the quality gate, one row per run, source and expectation",
+)

@@ -1,0 +1,54 @@
+"""The clock of a night: injected once, never `now()` in the middle of a computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from db.sessions import Sessions
+from db.settings import Settings
+
+# The sample profile's night: a Friday on which every sample source is fresh.
+SAMPLE_SESSION = date(2018, 12, 28)
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night: what it is for, what it may know, and what time it is.
+
+    Attributes
+    ----------
+    session : trading day that the night belongs to.
+    cutoff : UTC; the night may know what had `known_at <= cutoff`.
+    now : UTC; time of fetching and publishing. The machine's clock, or the cut-off
+        where nights are replayed.
+    """
+
+    session: date
+    cutoff: datetime
+    now: datetime
+
+
+def night(settings: Settings, calendar: Sessions, session: date | None = None) -> Night:
+    """The night of `session`, by default the newest whose cut-off has passed.
+
+    Raises
+    ------
+    UsageError
+        `session` is no trading day, or its cut-off has not come yet.
+    """
+    from db.errors import UsageError
+
+    delay = timedelta(hours=settings.cutoff_delay_hours)
+    now = datetime.now(UTC)
+    newest = calendar.last_closed(now, delay)
+    if session is None:
+        session = SAMPLE_SESSION if settings.profile == "sample" else newest
+    calendar.require(session)
+    cutoff = calendar.close(session) + delay
+    if session > newest:
+        raise UsageError(
+            f"the night of {session} begins at {cutoff:%Y-%m-%d %H:%M} UTC; "
+            f"the newest that can run is {newest}"
+        )
+    return Night(session, cutoff, cutoff if settings.replays else now)

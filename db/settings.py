@@ -21,9 +21,28 @@ Profile = Literal["sample", "live", "files"]
 SECRETS = frozenset({"tiingo_api_key"})
 
 # Twenty large US stocks, the same that the sample profile carries.
-DEFAULT_SYMBOLS = (
-    ["AAPL", "AMD", "BAC", "BBY", "CVX", "GE", "HD", "JNJ", "JPM", "KO", "LLY", "MRK", "MSFT", "PEP", "PFE", "PG", "RRC", "UNH", "WMT", "XOM"]
-)
+DEFAULT_SYMBOLS = [
+    "AAPL",
+    "AMD",
+    "BAC",
+    "BBY",
+    "CVX",
+    "GE",
+    "HD",
+    "JNJ",
+    "JPM",
+    "KO",
+    "LLY",
+    "MRK",
+    "MSFT",
+    "PEP",
+    "PFE",
+    "PG",
+    "RRC",
+    "UNH",
+    "WMT",
+    "XOM",
+]
 
 
 class Settings(BaseSettings):
@@ -62,6 +81,9 @@ class Settings(BaseSettings):
     history_start: str = Field("1990-01-01", description="first date asked of live sources")
     files_dir: Path | None = Field(
         None, description="drops of the files profile; default: files/ under home"
+    )
+    files_adjustment: Literal["raw", "split", "total"] = Field(
+        "total", description="what the prices of dropped bars are adjusted for"
     )
 
     overlap_sessions: int = Field(

@@ -306,6 +306,20 @@ feature_views = Table(
     comment="Declared feature views and versions, and how far they are materialized",
 )
 
+data_snapshots = Table(
+    "data_snapshots",
+    metadata,
+    _column("data_snapshot", String, "content hash of the values visible at the cut-off", key=True),
+    _column("feature_view", String, "feature_views.view"),
+    _column("feature_version", String, "feature_views.version"),
+    _instant("cutoff", "UTC cut-off at which it was first read"),
+    _column("rows", BigInteger, "values visible"),
+    _column("first_date", Date, "oldest value", null=True),
+    _column("last_date", Date, "newest value", null=True),
+    comment="What models were trained on and scores made from: the values of a feature view "
+    "that were visible at a cut-off",
+)
+
 runs = Table(
     "runs",
     metadata,
@@ -333,7 +347,7 @@ freshness = Table(
     _column("first_date", Date, "oldest session or period", null=True),
     _column("last_date", Date, "newest session or period", null=True),
     _instant("last_known_at", "UTC: known_at of the newest row", null=True),
-    _column("age", Integer, "sessions from last_known_at to the session", null=True),
+    _column("age", Integer, "sessions from last_date to the session", null=True),
     _column("stale", Boolean, "older than the source's publication rule allows"),
     _column("session", Date, "night at which this was measured"),
     _column("detail", String, "what is wrong, empty if nothing", null=True),

@@ -1,12 +1,24 @@
-"""Windows: what a model reads."""
+"""Windows: what a model reads, cut from a view as it could be seen at a cut-off."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
+
+from db.errors import LookAheadError
+from db.sessions import sessions
+
+if TYPE_CHECKING:
+    from db.settings import Settings
+    from db.warehouse import Warehouse
+    from features.view import FeatureView
 
 
 @dataclass(frozen=True)
@@ -49,3 +61,198 @@ class Windows:
             self.version,
             self.data_snapshot,
         )
+
+
+def read_windows(
+    warehouse: Warehouse,
+    view: FeatureView,
+    cutoff: datetime,
+    *,
+    as_of: date | None = None,
+) -> Windows:
+    """Windows of a view as they could be seen at a cut-off; labels by the same rule.
+
+    Parameters
+    ----------
+    warehouse : the open store; the view must have been materialized.
+    view : what to read.
+    cutoff : UTC instant; only rows with `known_at <= cutoff` are seen.
+    as_of : only windows that end on this date; None for all.
+
+    Raises
+    ------
+    LookAheadError
+        No cut-off was given, or one without a time zone.
+    """
+    if not isinstance(cutoff, datetime) or cutoff.tzinfo is None:
+        raise LookAheadError(
+            f"reading feature view {view.name} needs a cut-off with a time zone, not {cutoff!r}"
+        )
+    values = _visible(warehouse, view, cutoff)
+    values["segment"] = _segments(warehouse, view, values, cutoff)
+    windows = _cut(view, values[values["segment"] >= 0].reset_index(drop=True), warehouse.settings)
+    snapshot = _snapshot(warehouse, view, cutoff)
+    chosen = Windows(*windows, view.name, view.version, snapshot)
+    if as_of is None:
+        return chosen
+    return chosen.take((chosen.index["as_of"] == pd.Timestamp(as_of)).to_numpy())
+
+
+def _visible(warehouse: Warehouse, view: FeatureView, cutoff: datetime) -> pd.DataFrame:
+    """The view's values known by the cut-off, one vintage each, by entity and date."""
+    return warehouse.frame(
+        f"""
+        SELECT entity, CAST(date AS TIMESTAMP) AS date, {", ".join(view.features)}, known_at
+        FROM {view.table}
+        WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1)
+        ORDER BY entity, date
+        """,
+        cutoff,
+    )
+
+
+def _segments(
+    warehouse: Warehouse, view: FeatureView, values: pd.DataFrame, cutoff: datetime
+) -> npt.NDArray[np.int64]:
+    """Number of the unbroken stretch that each value lies in; -1 inside a spike: shape (n,).
+
+    A stretch ends at a price break as judged by the cut-off (a suspicion counts, a real
+    jump does not) and at a gap longer than the view allows.
+    """
+    breaks = warehouse.frame(
+        """
+        SELECT DISTINCT entity, CAST(session AS TIMESTAMP) AS session,
+            CAST(until_session AS TIMESTAMP) AS until_session
+        FROM raw.price_breaks_as_of(?)
+        WHERE kind <> 'jump'
+        """,
+        cutoff,
+    )
+    boundary = _gaps(view, values, warehouse.settings)
+    inside = np.zeros(len(values), dtype=bool)
+    entities, dates = values["entity"].to_numpy(), values["date"].to_numpy()
+    for entity, session, until in breaks.itertuples(index=False):
+        rows = np.flatnonzero(entities == entity)
+        if not len(rows):
+            continue
+        first = np.searchsorted(dates[rows], session.to_datetime64())
+        if first < len(rows):
+            boundary[rows[first]] = True
+        if not pd.isna(until):
+            end = np.searchsorted(dates[rows], until.to_datetime64(), side="right")
+            inside[rows[first:end]] = True
+            if end < len(rows):
+                boundary[rows[end]] = True
+    return np.where(inside, -1, np.cumsum(boundary))
+
+
+def _gaps(view: FeatureView, values: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
+    """Whether each value begins a new entity or follows a gap that is too long: shape (n,)."""
+    position = _positions(view, values, settings)
+    entity = values["entity"].to_numpy()
+    begins = np.ones(len(values), dtype=bool)
+    begins[1:] = (entity[1:] != entity[:-1]) | (np.diff(position) > view.largest_gap + 1)
+    return begins
+
+
+def _positions(view: FeatureView, values: pd.DataFrame, settings: Settings) -> npt.NDArray[np.intp]:
+    """Each date as a count of sessions or months, so that distances are in the view's unit."""
+    if view.horizon_unit == "month":
+        months: npt.NDArray[np.intp] = (
+            values["date"].dt.year * 12 + values["date"].dt.month
+        ).to_numpy("int64")
+        return months
+    calendar = sessions(settings.calendar)
+    return calendar.index(values["date"].to_numpy())
+
+
+def _cut(
+    view: FeatureView, values: pd.DataFrame, settings: Settings
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], pd.DataFrame]:
+    """Windows, labels and index from values sorted by entity and date, within segments."""
+    length, features = view.window, list(view.features)
+    if len(values) < length:
+        return _nothing(view)
+    content = values[features].to_numpy("float32")
+    segment = values["segment"].to_numpy()
+    known = values["known_at"].to_numpy("datetime64[us]")
+    ends = np.arange(length - 1, len(values))
+    ends = ends[segment[ends] == segment[ends - length + 1]]
+
+    X = sliding_window_view(content, length, axis=0)[ends - length + 1].transpose(0, 2, 1)
+    window_known = sliding_window_view(known, length)[ends - length + 1].max(axis=1)
+    labels, label_known = _labels(view, values, ends, segment, settings)
+    index = pd.DataFrame(
+        {
+            "entity": values["entity"].to_numpy()[ends],
+            "as_of": values["date"].to_numpy()[ends],
+            "known_at": pd.DatetimeIndex(window_known, tz="UTC"),
+            "label_known_at": pd.DatetimeIndex(label_known, tz="UTC"),
+        }
+    )
+    order = np.lexsort((index["entity"].to_numpy(), index["as_of"].to_numpy()))
+    return np.ascontiguousarray(X[order]), labels[order], index.iloc[order].reset_index(drop=True)
+
+
+def _labels(
+    view: FeatureView,
+    values: pd.DataFrame,
+    ends: npt.NDArray[np.intp],
+    segment: npt.NDArray[np.int64],
+    settings: Settings,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.datetime64]]:
+    """The target `horizon` ahead of each window's end and when it became known, if it has."""
+    position = _positions(view, values, settings)
+    target = values[view.target].to_numpy("float32")
+    known = values["known_at"].to_numpy("datetime64[us]")
+    ahead = np.minimum(ends + view.horizon, len(values) - 1)
+    there = (
+        (ends + view.horizon < len(values))
+        & (segment[ahead] == segment[ends])
+        & (position[ahead] - position[ends] == view.horizon)
+    )
+    return (
+        np.where(there, target[ahead], np.float32("nan")),
+        np.where(there, known[ahead], np.datetime64("NaT", "us")),
+    )
+
+
+def _nothing(
+    view: FeatureView,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], pd.DataFrame]:
+    none = pd.DatetimeIndex([], tz="UTC")
+    index = pd.DataFrame(
+        {
+            "entity": pd.Series([], dtype="str"),
+            "as_of": pd.Series([], dtype="datetime64[us]"),
+            "known_at": none,
+            "label_known_at": none,
+        }
+    )
+    shape = (0, view.window, len(view.features))
+    return np.empty(shape, "float32"), np.empty(0, "float32"), index
+
+
+def _snapshot(warehouse: Warehouse, view: FeatureView, cutoff: datetime) -> str:
+    """Content hash of the values visible at a cut-off, recorded: 16 hexadecimal digits."""
+    found = warehouse.one(
+        f"""
+        SELECT count(*), coalesce(bit_xor(hash(entity, date, {", ".join(view.features)})), 0),
+            min(date), max(date)
+        FROM {view.table}
+        WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1)
+        """,
+        cutoff,
+    )
+    assert found is not None
+    rows, content, first, last = found
+    snapshot = hashlib.sha256(f"{view.version}:{rows}:{content}".encode()).hexdigest()[:16]
+    warehouse.native.execute(
+        """
+        INSERT INTO main.data_snapshots
+        SELECT $1, $2, $3, $4, $5, $6, $7
+        WHERE NOT EXISTS (FROM main.data_snapshots WHERE data_snapshot = $1)
+        """,
+        (snapshot, view.name, view.version, cutoff, rows, first, last),
+    )
+    return snapshot

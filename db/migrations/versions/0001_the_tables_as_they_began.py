@@ -9,6 +9,51 @@ branch_labels = None
 depends_on = None
 
 
+# Point-in-time reads: the store and its published copies carry them.
+AS_OF_MACROS = {
+    "raw.observations_as_of(ts)": """
+        -- one row per (source, series, period): its newest vintage known by ts
+        SELECT *
+        FROM raw.observations
+        WHERE known_at <= ts
+        QUALIFY row_number() OVER (
+            PARTITION BY source, series, period ORDER BY known_at DESC, ingested_at DESC
+        ) = 1
+    """,
+    "raw.bars_as_of(ts)": """
+        -- one row per (source, entity, session): the newest vintage known by ts, of the
+        -- newest restated history known by ts; histories are never mixed
+        SELECT *
+        FROM raw.bars
+        WHERE known_at <= ts
+        QUALIFY history = max(history) OVER (PARTITION BY source, entity)
+            AND row_number() OVER (
+                PARTITION BY source, entity, session, history
+                ORDER BY known_at DESC, ingested_at DESC
+            ) = 1
+    """,
+    "raw.price_breaks_as_of(ts)": """
+        -- one row per (source, entity, session): the judgement that could be reached by ts
+        SELECT * REPLACE (
+            CASE WHEN resolved_at <= ts THEN kind ELSE 'pending' END AS kind,
+            CASE WHEN resolved_at <= ts THEN until_session END AS until_session
+        )
+        FROM raw.price_breaks
+        WHERE known_at <= ts
+    """,
+    "main.signals_as_of(ts)": """
+        -- one row per key of signals: its newest revision published by ts
+        SELECT * EXCLUDE (revision)
+        FROM main.signal_revisions
+        WHERE published_at <= ts
+        QUALIFY row_number() OVER (
+            PARTITION BY signal, entity, as_of, horizon, horizon_unit, model_version, role
+            ORDER BY published_at DESC, revision DESC
+        ) = 1
+    """,
+}
+
+
 def upgrade() -> None:
     for schema in ("raw", "ops", "features"):
         op.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
@@ -1163,6 +1208,48 @@ def upgrade() -> None:
         comment="Declared feature views and versions, and how far they are materialized",
     )
     op.create_table(
+        "data_snapshots",
+        sa.Column(
+            "data_snapshot",
+            sa.String(),
+            autoincrement=False,
+            nullable=False,
+            comment="content hash of the values visible at the cut-off",
+        ),
+        sa.Column(
+            "feature_view",
+            sa.String(),
+            autoincrement=False,
+            nullable=False,
+            comment="feature_views.view",
+        ),
+        sa.Column(
+            "feature_version",
+            sa.String(),
+            autoincrement=False,
+            nullable=False,
+            comment="feature_views.version",
+        ),
+        sa.Column(
+            "cutoff",
+            sa.TIMESTAMP(timezone=True),
+            autoincrement=False,
+            nullable=False,
+            comment="UTC cut-off at which it was first read",
+        ),
+        sa.Column(
+            "rows", sa.BigInteger(), autoincrement=False, nullable=False, comment="values visible"
+        ),
+        sa.Column(
+            "first_date", sa.Date(), autoincrement=False, nullable=True, comment="oldest value"
+        ),
+        sa.Column(
+            "last_date", sa.Date(), autoincrement=False, nullable=True, comment="newest value"
+        ),
+        sa.PrimaryKeyConstraint("data_snapshot"),
+        comment="What models were trained on and scores made from: the values of a feature view that were visible at a cut-off",
+    )
+    op.create_table(
         "runs",
         sa.Column(
             "run_id",
@@ -1296,7 +1383,7 @@ def upgrade() -> None:
             sa.Integer(),
             autoincrement=False,
             nullable=True,
-            comment="sessions from last_known_at to the session",
+            comment="sessions from last_date to the session",
         ),
         sa.Column(
             "stale",
@@ -1383,16 +1470,5 @@ def upgrade() -> None:
         comment="Results of the quality gate, one row per run, source and expectation",
     )
     # ### end Alembic commands ###
-    op.execute(
-        """
-        CREATE OR REPLACE MACRO main.signals_as_of(ts) AS TABLE
-        -- one row per key of signals: its newest revision published by ts
-        SELECT * EXCLUDE (revision)
-        FROM main.signal_revisions
-        WHERE published_at <= ts
-        QUALIFY row_number() OVER (
-            PARTITION BY signal, entity, as_of, horizon, horizon_unit, model_version, role
-            ORDER BY published_at DESC, revision DESC
-        ) = 1
-        """
-    )
+    for name, query in AS_OF_MACROS.items():
+        op.execute(f"CREATE OR REPLACE MACRO {name} AS TABLE {query}")

@@ -20,13 +20,19 @@ class Night:
     ----------
     session : trading day that the night belongs to.
     cutoff : UTC; the night may know what had `known_at <= cutoff`.
-    now : UTC; time of fetching and publishing. The machine's clock, or the cut-off
-        where nights are replayed.
+    now : UTC; when the night began: the machine's clock, or the cut-off where nights
+        are replayed.
+    replayed : whether time stands still at the cut-off.
     """
 
     session: date
     cutoff: datetime
     now: datetime
+    replayed: bool = False
+
+    def time(self) -> datetime:
+        """UTC; what the night's clock says at this moment, for what it publishes."""
+        return self.now if self.replayed else datetime.now(UTC)
 
 
 def night(settings: Settings, calendar: Sessions, session: date | None = None) -> Night:
@@ -51,4 +57,4 @@ def night(settings: Settings, calendar: Sessions, session: date | None = None) -
             f"the night of {session} begins at {cutoff:%Y-%m-%d %H:%M} UTC; "
             f"the newest that can run is {newest}"
         )
-    return Night(session, cutoff, cutoff if settings.replays else now)
+    return Night(session, cutoff, cutoff if settings.replays else now, settings.replays)

@@ -187,8 +187,7 @@ def take_over(
     night: Night,
     calendar: Sessions,
     run_id: str,
-    docs: Path | None = None,
-) -> Delivery:
+) -> tuple[Delivery, Verdict]:
     """Validate a staged delivery and append what is good, in one transaction.
 
     Rows that the store already has, value for value, are passed over; a changed value is
@@ -210,13 +209,12 @@ def take_over(
             frequency=source.frequency,
             adjustment=source.adjustment,
             frame=increment,
-            history=_history(warehouse, source, increment, anew.any(), calendar),
+            history=_history(warehouse, source, increment, bool(anew.any()), calendar),
             session=night.session,
             until=staged.fetched_at,
             sessions=calendar,
             availability=source.availability,
-        ),
-        docs,
+        )
     )
     vintages = _vintages(warehouse, staged, verdict.accepted, status, anew, night, calendar)
     held = int((status == "held").sum())
@@ -239,11 +237,11 @@ def take_over(
         _keep_breaks(warehouse, staged, verdict.breaks, increment, calendar, run_id)
         _record(warehouse, staged, verdict, night, run_id, delivery)
         _measure_freshness(warehouse, source, night, verdict.stale or "", calendar)
-    return delivery
+    return delivery, verdict
 
 
 def record_failure(
-    warehouse: Warehouse, source: Source, problem: str, night: Night, run_id: str
+    warehouse: Warehouse, source: Source, problem: str, run_id: str
 ) -> Delivery:
     """Remember that a source gave nothing tonight."""
     delivery = Delivery(source.name, source.kind, "failed", problems=(problem,))
@@ -404,6 +402,8 @@ def _with_history(
         """,
         source.name,
     ).set_index("entity")
+    if newest.empty:
+        return rows.assign(history=np.int32(0))
     current = rows["entity"].map(newest["history"])
     rows["history"] = np.where(anew & current.notna(), current.fillna(-1) + 1, current.fillna(0))
     rows["history"] = rows["history"].astype("int32")
@@ -568,6 +568,7 @@ def _record(
                 "session": night.session,
                 "source": staged.source.name,
                 "suite": result.suite,
+                "rule": result.rule,
                 "expectation": result.expectation,
                 "column_name": result.column,
                 "level": result.level,

@@ -44,6 +44,11 @@ class Sessions:
         )
 
     @property
+    def time_zone(self) -> str:
+        """The exchange's time zone, e.g. America/New_York."""
+        return str(self._calendar.tz)
+
+    @property
     def days(self) -> npt.NDArray[np.datetime64]:
         """All sessions, oldest first: shape (n,), datetime64[D]."""
         return self._days

@@ -21,9 +21,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from db.errors import StoreError
+from db.locks import hold
 from db.settings import Settings
 from db.tables import store
-from db.writer_lock import writer_lock
 
 
 class Warehouse:
@@ -116,7 +116,7 @@ def open_warehouse(settings: Settings, purpose: str) -> Iterator[Warehouse]:
     """
     home = settings.home
     _make_writable(home)
-    with writer_lock(home, settings.lock_wait_seconds, purpose):
+    with hold(home, "writer", settings.lock_wait_seconds, purpose):
         engine = _engine(settings.warehouse)
         try:
             with _connect(engine, settings.warehouse) as connection:

@@ -1425,7 +1425,16 @@ def upgrade() -> None:
         sa.Column(
             "suite", sa.String(), autoincrement=False, nullable=False, comment="expectation suite"
         ),
-        sa.Column("expectation", sa.String(), autoincrement=False, nullable=False, comment="rule"),
+        sa.Column(
+            "rule", sa.String(), autoincrement=False, nullable=False, comment="rule of the gate"
+        ),
+        sa.Column(
+            "expectation",
+            sa.String(),
+            autoincrement=False,
+            nullable=False,
+            comment="the Great Expectations type that judged it",
+        ),
         sa.Column(
             "column_name",
             sa.String(),

@@ -1,0 +1,76 @@
+"""One source's increment on its way through the gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+
+import pandas as pd
+
+from db.availability import Availability
+from db.sessions import Sessions
+from db.sources.source import (
+    BAR_COLUMNS,
+    OBSERVATION_COLUMNS,
+    Adjustment,
+    Frequency,
+    Kind,
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one source delivered for one night, and what it is judged against.
+
+    Attributes
+    ----------
+    source : name of the source.
+    kind, frequency, adjustment : as the source declares them.
+    frame : the fetched increment, with the columns of its kind. Not altered.
+    history : rows already stored for the same entities (same columns), newest tail
+        suffices; judged together with the increment where a rule looks back.
+    session : the night's session.
+    until : UTC instant of the fetch.
+    sessions : the exchange's sessions.
+    availability : the source's rule; says what was due by `until`.
+    """
+
+    source: str
+    kind: Kind
+    frequency: Frequency
+    adjustment: Adjustment
+    frame: pd.DataFrame
+    session: date
+    until: datetime
+    sessions: Sessions
+    availability: Availability
+    history: pd.DataFrame | None = None
+    actions: pd.DataFrame | None = None
+
+    @property
+    def entity(self) -> str:
+        """Name of the column that says whose row it is."""
+        return "series" if self.kind == "observations" else "entity"
+
+    @property
+    def day(self) -> str:
+        """Name of the column that dates a row."""
+        return "period" if self.kind == "observations" else "session"
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns that the kind must have."""
+        return OBSERVATION_COLUMNS if self.kind == "observations" else BAR_COLUMNS
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Columns that hold float64 values."""
+        return self.required[2:]
+
+    @cached_property
+    def last_day(self) -> date:
+        """The newest date that a row may have: the last closed session, or the day of `until`."""
+        if self.frequency == "month":
+            return self.until.date()
+        return self.sessions.last_closed(self.until, timedelta(0))

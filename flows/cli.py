@@ -1,0 +1,186 @@
+"""The command line. Only light imports here: `lookback --help` stays under half a second."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from db.errors import LookbackError
+
+if TYPE_CHECKING:
+    from db.settings import Settings
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class Commands(click.Group):
+    """Turns our errors into one line and their exit code; others keep their traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LookbackError as error:
+            _fail(error)
+
+
+def _fail(error: LookbackError) -> NoReturn:
+    click.echo(f"lookback: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _settings(**overrides: Any) -> Settings:
+    from db.settings import load_settings
+
+    return load_settings(**overrides)
+
+
+def _print_json(content: Any) -> None:
+    click.echo(json.dumps(content, default=str, indent=2))
+
+
+def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    from flows.display import print_table
+
+    print_table(columns, rows, title)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lookback")
+def main() -> None:
+    """Lookback turns prices, macro series and text into trading signals, night by night.
+
+    Settings come from LOOKBACK_* variables and lookback.toml; everything is written under
+    LOOKBACK_HOME (default ~/.lookback). Exit codes: 0 good, 1 failed, 2 wrong usage,
+    3 finished with some source or signal missing.
+    """
+
+
+@main.command()
+@click.option(
+    "--session",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Trading day to run for; default: the newest whose cut-off has passed.",
+)
+@JSON
+def nightly(session: datetime | None, as_json: bool) -> None:
+    """Run one night: fetch, validate, append, materialize, score, publish."""
+    from flows.run import run_nightly
+
+    sys.exit(run_nightly(_settings(), session.date() if session else None, as_json=as_json))
+
+
+@main.command()
+@click.argument("models", nargs=-1)
+@JSON
+def train(models: tuple[str, ...], as_json: bool) -> None:
+    """Train new versions of MODELS (default: all) on what the newest night knows."""
+    from flows.run import run_train
+
+    sys.exit(run_train(_settings(), models, as_json=as_json))
+
+
+@main.command()
+@click.argument("query")
+@JSON
+def sql(query: str, as_json: bool) -> None:
+    """Run one read-only SQL QUERY on the published file."""
+    from db.publishing import query_published
+
+    columns, rows = query_published(_settings(), query)
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        _print_rows(columns, rows)
+
+
+@main.group()
+def signals() -> None:
+    """What leaves: the newest scores."""
+
+
+@signals.command("latest")
+@JSON
+def signals_latest(as_json: bool) -> None:
+    """Show the newest live score of every signal and entity."""
+    from flows.display import SIGNALS_LATEST
+
+    _show(SIGNALS_LATEST, as_json, "signals_latest")
+
+
+@main.group()
+def features() -> None:
+    """What it sees: feature views."""
+
+
+@features.command("list")
+@JSON
+def features_list(as_json: bool) -> None:
+    """Show the declared views, their versions and how far they are materialized."""
+    from flows.display import FEATURE_VIEWS
+
+    _show(FEATURE_VIEWS, as_json, "feature views")
+
+
+@main.group()
+def models() -> None:
+    """How it learns: model versions."""
+
+
+@models.command("list")
+@JSON
+def models_list(as_json: bool) -> None:
+    """Show every model version with its stage and its error beside the baseline's."""
+    from flows.display import MODEL_VERSIONS
+
+    _show(MODEL_VERSIONS, as_json, "model versions")
+
+
+def _show(query: str, as_json: bool, title: str) -> None:
+    from db.publishing import query_published
+
+    columns, rows = query_published(_settings(), query)
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        _print_rows(columns, rows, title)
+
+
+@main.command()
+@JSON
+def check(as_json: bool) -> None:
+    """Say whether the newest night is there and fresh; the exit code is for monitoring."""
+    from flows.health import check_health
+
+    findings = check_health(_settings())
+    if as_json:
+        _print_json([finding.__dict__ for finding in findings])
+    else:
+        _print_rows(
+            ["", "what", "finding"], [(f.level, f.subject, f.message) for f in findings], "health"
+        )
+    sys.exit(max((finding.exit_code for finding in findings), default=0))
+
+
+@main.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """Look at this installation: versions, settings, writable home, packages that must fit."""
+    from flows.health import examine
+
+    findings = examine()
+    if as_json:
+        _print_json([finding.__dict__ for finding in findings])
+    else:
+        _print_rows(
+            ["", "what", "finding"], [(f.level, f.subject, f.message) for f in findings], "doctor"
+        )
+    sys.exit(max((finding.exit_code for finding in findings), default=0))
+
+
+if __name__ == "__main__":
+    main()

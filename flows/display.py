@@ -1,0 +1,142 @@
+"""Tables on a terminal, and the queries behind the commands that list things."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from flows.report import NightReport, TrainReport
+
+SIGNALS_LATEST = """
+    SELECT signal, entity, as_of, horizon || ' ' || horizon_unit AS horizon, value,
+        known_at, tradable_from, model_version, age
+    FROM signals_latest
+    ORDER BY signal, entity
+"""
+
+FEATURE_VIEWS = """
+    SELECT view, version, entity, "window", horizon || ' ' || horizon_unit AS horizon,
+        "rows", entities, first_date, last_date, watermark
+    FROM feature_views
+    ORDER BY view, materialized_at
+"""
+
+MODEL_VERSIONS = """
+    SELECT model, model_version, stage, status, parameters, cutoff,
+        CAST(metrics ->> '$.rmse' AS DOUBLE) AS rmse,
+        CAST(baselines ->> '$.persistence.rmse' AS DOUBLE) AS persistence_rmse,
+        seconds, reason
+    FROM model_versions
+    ORDER BY model, trained_at
+"""
+
+
+def cell(value: Any) -> str:
+    """A value as a person reads it: thousands apart, times to the minute in UTC."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1 else f"{value:,.2f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return str(value)
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str = "",
+    console: Console | None = None,
+) -> None:
+    """Print rows as a table; numbers to the right."""
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for number, name in enumerate(columns):
+        numeric = any(isinstance(row[number], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(value) for value in row))
+    out = console or Console()
+    # a pipe has no width of its own: do not fold what a program or a log will read
+    out.print(table, width=None if out.is_terminal else 200, crop=False)
+
+
+def print_night(report: NightReport, whole_seconds: float) -> None:
+    """Print what a night did: sources, quality, models, signals."""
+    console = Console()
+    console.print()
+    console.print(
+        f"[bold]Night of {report.session}[/] · cut-off {cell(report.cutoff)} UTC · "
+        f"profile {report.profile} · run {report.run_id}",
+        highlight=False,
+    )
+    print_table(
+        ["source", "status", "fetched", "unchanged", "appended", "quarantined"],
+        [
+            (d.source, d.status, d.fetched, d.unchanged, d.appended, d.quarantined)
+            for d in report.deliveries
+        ],
+        "fetched, validated, appended",
+        console,
+    )
+    console.print(
+        f"{report.rules_checked} expectations checked, {len(report.failed_checks)} failed"
+        + (f"; Data Docs: {report.data_docs}" if report.data_docs else ""),
+        highlight=False,
+        soft_wrap=True,
+    )
+    for failed in report.failed_checks:
+        console.print(
+            f"  {failed.source}: {failed.rule} ({failed.unexpected:,} rows) {failed.detail}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if report.trained:
+        columns = list(report.trained[0])
+        print_table(
+            columns,
+            [[row[name] for name in columns] for row in report.trained],
+            "trained",
+            console,
+        )
+    columns = ["signal", "entity", "as_of", "horizon", "value", "last", "tradable_from", "age"]
+    print_table(
+        columns,
+        [[row[name] for name in columns] for row in report.signals],
+        "signals_latest",
+        console,
+    )
+    for line in report.missing:
+        console.print(f"[yellow]missing[/] {line}", highlight=False, soft_wrap=True)
+    console.print(
+        f"published {report.published}\n"
+        f"Lookback's own work {report.seconds:.1f} s, in all {whole_seconds:.1f} s "
+        f"(Prefect's start and bookkeeping included); exit code {report.exit_code}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_training(report: TrainReport) -> None:
+    """Print the versions that a training made, the baseline's error beside theirs."""
+    console = Console()
+    if report.trained:
+        columns = list(report.trained[0])
+        rows = [[row[name] for name in columns] for row in report.trained]
+        print_table(columns, rows, "trained", console)
+    for line in report.missing:
+        console.print(f"[yellow]missing[/] {line}", highlight=False, soft_wrap=True)
+    console.print(
+        f"published {report.published}\nLookback's own work {report.seconds:.1f} s; "
+        f"exit code {report.exit_code}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,169 @@
+"""What a night did, for people, programs and Prefect's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from db.ingest import Delivery
+from db.publishing import query_published
+from db.settings import Settings
+from features.materialize import Materialized
+from signals.scoring import Scored
+
+if TYPE_CHECKING:
+    from db.quality.verdict import Verdict
+    from flows.steps import Run
+    from models.registry import ModelVersion
+
+LATEST = """
+    SELECT s.signal, s.entity, s.as_of, s.horizon, s.horizon_unit, s.value, s.known_at,
+        s.tradable_from, s.model_version, s.age, v.declaration ->> '$.target' AS target,
+        s.feature_view || '_' || s.feature_version AS feature_table
+    FROM signals_latest s
+    JOIN feature_views v ON v.view = s.feature_view AND v.version = s.feature_version
+    ORDER BY s.signal, s.entity
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule that did not hold."""
+
+    source: str
+    rule: str
+    unexpected: int
+    detail: str
+
+
+@dataclass(frozen=True)
+class NightReport:
+    """What one night did; `seconds` is Lookback's own work, orchestration apart."""
+
+    run_id: str
+    session: date
+    cutoff: datetime
+    profile: str
+    exit_code: int
+    missing: tuple[str, ...]
+    deliveries: tuple[Delivery, ...]
+    rules_checked: int
+    failed_checks: tuple[Check, ...]
+    views: tuple[Materialized, ...]
+    trained: tuple[dict[str, Any], ...]
+    scored: tuple[Scored, ...]
+    signals: tuple[dict[str, Any], ...]
+    data_docs: str | None
+    published: str
+    seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        deliveries: Sequence[Delivery],
+        verdicts: Sequence[Verdict],
+        views: Sequence[Materialized],
+        trained: Sequence[ModelVersion],
+        scored: Sequence[Scored],
+        docs: Path | None,
+        published: Path,
+        exit_code: int,
+    ) -> NightReport:
+        """The report of a finished run; signals are read back from what was published."""
+        results = [(verdict.source, result) for verdict in verdicts for result in verdict.results]
+        return cls(
+            run.run_id,
+            run.night.session,
+            run.night.cutoff,
+            run.settings.profile,
+            exit_code,
+            tuple(run.missing),
+            tuple(deliveries),
+            len(results),
+            tuple(
+                Check(source, result.rule, result.unexpected, result.detail or "")
+                for source, result in results
+                if not result.success
+            ),
+            tuple(views),
+            tuple(version.summary for version in trained),
+            tuple(scored),
+            tuple(latest_signals(run.settings)),
+            str(docs) if docs else None,
+            str(published),
+            run.work.seconds,
+        )
+
+
+def latest_signals(settings: Settings) -> list[dict[str, Any]]:
+    """Rows of `signals_latest` in the newest publication; `last` is the target as of then.
+
+    Raises
+    ------
+    StoreError
+        Nothing is published.
+    """
+    columns, rows = query_published(settings, LATEST)
+    signals = [dict(zip(columns, row, strict=True)) for row in rows]
+    for row in signals:
+        last = f"""
+            SELECT {row.pop("target")} FROM features.{row.pop("feature_table")}
+            WHERE entity = $1 AND date = $2 AND known_until IS NULL
+        """
+        _, found = query_published(settings, last, (row["entity"], row["as_of"]))
+        row["last"] = found[0][0] if found else None
+    return signals
+
+
+def night_markdown(report: NightReport) -> str:
+    """The night as Markdown, for the artifact on Prefect's page."""
+    lines = [
+        f"## Night of {report.session}",
+        f"Cut-off {report.cutoff:%Y-%m-%d %H:%M} UTC · profile {report.profile} · "
+        f"run `{report.run_id}` · {report.seconds:.1f} s of work",
+        "",
+        *(f"- **missing** {line}" for line in report.missing),
+        "",
+        "### Signals",
+        "| signal | entity | as of | horizon | value | last | tradable from | model version |",
+        "|---|---|---|---|---:|---:|---|---|",
+        *(
+            f"| {row['signal']} | {row['entity']} | {row['as_of']} | "
+            f"{row['horizon']} {row['horizon_unit']} | {row['value']:,.2f} | {row['last']:,.2f} | "
+            f"{row['tradable_from']} | {row['model_version']} |"
+            for row in report.signals
+        ),
+        "",
+        "### Sources",
+        "| source | status | fetched | unchanged | appended | quarantined |",
+        "|---|---|---:|---:|---:|---:|",
+        *(
+            f"| {row.source} | {row.status} | {row.fetched:,} | {row.unchanged:,} | "
+            f"{row.appended:,} | {row.quarantined:,} |"
+            for row in report.deliveries
+        ),
+        "",
+        f"### Validation: {report.rules_checked} checks, {len(report.failed_checks)} failed",
+        *(
+            f"- {check.source}: {check.rule}, {check.unexpected:,} rows {check.detail}"
+            for check in report.failed_checks
+        ),
+    ]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What one weekly training did."""
+
+    run_id: str
+    session: date
+    exit_code: int
+    missing: tuple[str, ...]
+    trained: tuple[dict[str, Any], ...]
+    published: str
+    seconds: float

@@ -1,0 +1,96 @@
+"""Running a flow from the command line, with progress and a report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import date
+from typing import Any
+
+from rich.console import Console
+
+from db.clock import night
+from db.errors import LookbackError
+from db.sessions import sessions
+from db.settings import Settings
+from db.warehouse import open_warehouse
+from flows.orchestration import STARTUP_SECONDS, configure
+from flows.progress import ConsoleProgress
+
+
+def run_nightly(settings: Settings, session: date | None, *, as_json: bool) -> int:
+    """Run a night and print what it did; returns the exit code.
+
+    Raises
+    ------
+    LookbackError
+        The night failed; one line says what was wrong.
+    """
+    began = time.perf_counter()
+    chosen = night(settings, sessions(settings.calendar), session)
+    _require_store(settings)
+    progress = ConsoleProgress(Console(stderr=as_json))
+    configure(settings.home, quiet=True)
+    with progress.shown():
+        with progress.waiting("start Prefect"):
+            from flows.nightly import nightly
+        report = _run(nightly, session=chosen.session)
+    if report is None:
+        return 0
+    seconds = time.perf_counter() - began
+    if as_json:
+        print(json.dumps(asdict(report) | {"whole_seconds": seconds}, default=str, indent=2))
+    else:
+        from flows.display import print_night
+
+        print_night(report, seconds)
+    return report.exit_code
+
+
+def run_train(settings: Settings, models: Sequence[str], *, as_json: bool) -> int:
+    """Train models and print their versions; returns the exit code.
+
+    Raises
+    ------
+    UsageError
+        A model is not in the catalog.
+    """
+    from models.recipes import recipe
+
+    for name in models:
+        recipe(name)
+    _require_store(settings)
+    progress = ConsoleProgress(Console(stderr=as_json))
+    configure(settings.home, quiet=True)
+    with progress.shown():
+        with progress.waiting("start Prefect"):
+            from flows.train import train
+        report = _run(train, models=list(models) or None)
+    if as_json:
+        print(json.dumps(asdict(report), default=str, indent=2))
+    else:
+        from flows.display import print_training
+
+        print_training(report)
+    return report.exit_code
+
+
+def _require_store(settings: Settings) -> None:
+    """Find out what is wrong with the home or the store before Prefect starts."""
+    with open_warehouse(settings, "a look before the run"):
+        pass
+
+
+def _run(flow: Callable[..., Any], **parameters: Any) -> Any:
+    """Call a flow; what Prefect's server lacks is one line, too."""
+    try:
+        return flow(**parameters)
+    except RuntimeError as error:
+        if "ephemeral Prefect API server" not in str(error):
+            raise
+        raise LookbackError(
+            f"Prefect's temporary server did not start within {STARTUP_SECONDS} s; try again, "
+            "or start one and set PREFECT_API_URL"
+        ) from None

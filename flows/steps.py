@@ -1,0 +1,306 @@
+"""The steps of a night and of a training, as plain functions: what Prefect's tasks call.
+
+Each opens the warehouse for itself and leaves it committed, so that a night killed between
+two steps is taken up by the next run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from db import ingest
+from db.clock import Night
+from db.errors import SourceError
+from db.ingest import Delivery, Staged
+from db.locks import hold
+from db.publishing import publish
+from db.quality.data_docs import write_data_docs
+from db.quality.verdict import Verdict
+from db.sessions import sessions
+from db.settings import Settings
+from db.sources.source import Source
+from db.tables import runs
+from db.warehouse import Warehouse, open_warehouse
+from features.catalog import feature_view
+from features.materialize import Materialized, materialize
+from features.view import FeatureView
+from features.windows import read_windows
+from models import registry
+from models.recipes import recipe
+from models.registry import ModelVersion
+from models.training import Epoch
+from signals.declaration import SIGNALS, Signal
+from signals.scoring import Scored, refresh_latest, score
+
+Move = Callable[[float, float, str], None]
+
+
+class WorkClock:
+    """Seconds of Lookback's own work: steps that overlap are counted once."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[float, float]] = []
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Count the time inside."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spans.append((began, time.perf_counter()))
+
+    @property
+    def seconds(self) -> float:
+        """Length of the union of all steps."""
+        total, reached = 0.0, float("-inf")
+        for began, ended in sorted(self._spans):
+            total += max(0.0, ended - max(began, reached))
+            reached = max(reached, ended)
+        return total
+
+
+@dataclass
+class Run:
+    """One execution of a flow: identity, clock, and what turned out to be missing."""
+
+    settings: Settings
+    flow: str
+    night: Night
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    work: WorkClock = field(default_factory=WorkClock)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def staging(self) -> Path:
+        """Folder of what this run has fetched and not yet taken over."""
+        return self.settings.home / "staging" / self.run_id
+
+    @property
+    def purpose(self) -> str:
+        """For the one who waits for a lock."""
+        return f"{self.flow} of {self.night.session}"
+
+    def miss(self, line: str) -> None:
+        """Name a source or signal that is missing; the run ends with exit code 3."""
+        self.missing.append(" ".join(line.split()))
+
+    @contextmanager
+    def warehouse(self) -> Iterator[Warehouse]:
+        """The store, open for writing."""
+        with open_warehouse(self.settings, self.purpose) as warehouse:
+            yield warehouse
+
+
+@contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """One run of its flow at a time in this home; a second one waits, then says who runs."""
+    run.settings.home.mkdir(parents=True, exist_ok=True)
+    with hold(run.settings.home, run.flow, run.settings.lock_wait_seconds, run.purpose):
+        yield
+
+
+@contextmanager
+def running(run: Run) -> Iterator[None]:
+    """Record a run from its beginning to its end, whatever the end is.
+
+    A run that was killed is found by the next one as still running, and marked failed.
+    """
+    with run.work.step(), run.warehouse() as warehouse:
+        _mark_killed(warehouse, run)
+        warehouse.upsert(runs, _run_row(run, "running"))
+    try:
+        yield
+    except BaseException as error:
+        run.miss(str(error) or type(error).__name__)
+        _end(run, "failed", 1)
+        raise
+    finally:
+        shutil.rmtree(run.staging, ignore_errors=True)
+
+
+def close_books(run: Run) -> int:
+    """Record that a run finished; returns its exit code: 0 good, 3 something is missing."""
+    exit_code = 3 if run.missing else 0
+    _end(run, "partial" if run.missing else "completed", exit_code)
+    return exit_code
+
+
+def _end(run: Run, status: str, exit_code: int) -> None:
+    row = _run_row(run, status, exit_code)
+    with run.warehouse() as warehouse:
+        warehouse.upsert(runs, row)
+    _note_last_run(run.settings.home / "status" / f"{run.flow}.json", row)
+
+
+def _run_row(run: Run, status: str, exit_code: int | None = None) -> dict[str, Any]:
+    ended = status != "running"
+    return {
+        "run_id": run.run_id,
+        "flow": run.flow,
+        "session": run.night.session,
+        "profile": run.settings.profile,
+        "status": status,
+        "exit_code": exit_code,
+        "started_at": run.started,
+        "finished_at": datetime.now(UTC) if ended else None,
+        "seconds": run.work.seconds if ended else None,
+        "missing": run.missing,
+        "version": version("lookback"),
+    }
+
+
+def _note_last_run(path: Path, row: dict[str, Any]) -> None:
+    """How the last run ended, beside the store: a failed night publishes nothing."""
+    path.parent.mkdir(exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(json.dumps(row, default=str, indent=2))
+    os.replace(unfinished, path)
+
+
+def _mark_killed(warehouse: Warehouse, run: Run) -> None:
+    with warehouse.transaction():
+        warehouse.native.execute(
+            """
+            UPDATE main.runs
+            SET status = 'failed', exit_code = 1, finished_at = ?,
+                missing = '["ended without a word: killed, or the machine went down"]'
+            WHERE status = 'running' AND flow = ?
+            """,
+            (run.started, run.flow),
+        )
+
+
+# --------------------------------------------------------------------------- raw rows
+
+
+def fetch(run: Run, source: Source) -> Staged:
+    """Fetch what is new from one source, on disk; adjusted histories whole if restated."""
+    with run.work.step():
+        calendar = sessions(run.settings.calendar)
+        with run.warehouse() as warehouse:
+            request = ingest.request_for(warehouse, source, run.night, calendar)
+        staged = ingest.stage(source, request, run.staging)
+        with run.warehouse() as warehouse:
+            changed = ingest.restated(warehouse, staged)
+        if changed and request.start is not None:
+            staged = ingest.stage_whole(staged, changed)
+        return staged
+
+
+def worth_retrying(_task: object, _run: object, state: Any) -> bool:
+    """Whether a failed fetch may go better a little later: only vendors that are asked live."""
+    failure = state.result(raise_on_failure=False)
+    return isinstance(failure, SourceError) and os.environ.get("LOOKBACK_PROFILE") == "live"
+
+
+def take_over(run: Run, staged: Staged) -> tuple[Delivery, Verdict]:
+    """Validate and append one delivery."""
+    with run.work.step():
+        calendar = sessions(run.settings.calendar)
+        with run.warehouse() as warehouse:
+            delivery, verdict = ingest.take_over(warehouse, staged, run.night, calendar, run.run_id)
+        for problem in delivery.problems:
+            run.miss(_named(delivery.source, problem))
+        return delivery, verdict
+
+
+def give_up(run: Run, source: Source, error: Exception) -> Delivery:
+    """Name a source that gave nothing; the others go on."""
+    problem = " ".join(str(error).split())
+    run.miss(_named(source.name, problem))
+    with run.work.step(), run.warehouse() as warehouse:
+        return ingest.record_failure(warehouse, source, problem, run.run_id)
+
+
+def _named(source: str, problem: str) -> str:
+    return problem if source in problem else f"{source}: {problem}"
+
+
+def document(run: Run, verdicts: Sequence[Verdict]) -> Path | None:
+    """Write Great Expectations' Data Docs of the night's increments; None if none was judged."""
+    if not any(verdict.documents for verdict in verdicts):
+        return None
+    with run.work.step():
+        return write_data_docs(verdicts, run.settings.home / "reports" / "data_docs")
+
+
+# --------------------------------------------------------------------------- features
+
+
+def materialize_view(run: Run, view: FeatureView) -> Materialized:
+    """Bring one feature view up to date."""
+    with run.work.step(), run.warehouse() as warehouse:
+        return materialize(warehouse, view)
+
+
+# --------------------------------------------------------------------------- models
+
+
+def models_without_champion(run: Run) -> list[str]:
+    """Models that a signal needs and that have no version to score with."""
+    with run.work.step(), run.warehouse() as warehouse:
+        wanted = dict.fromkeys(signal.model for signal in SIGNALS.values())
+        return [name for name in wanted if registry.champion(warehouse, name) is None]
+
+
+def newest_session(settings: Settings) -> date | None:
+    """The newest session that a night has finished, which a training learns up to."""
+    with open_warehouse(settings, "train") as warehouse:
+        found = warehouse.one(
+            "SELECT max(session) FROM main.runs WHERE flow = 'nightly' AND exit_code IN (0, 3)"
+        )
+    return found[0] if found else None
+
+
+def train(run: Run, name: str, move: Move) -> ModelVersion:
+    """Train one model on what was known at the cut-off; register the version.
+
+    The store is not locked while the network learns.
+    """
+    with run.work.step():
+        chosen = recipe(name)
+        with run.warehouse() as warehouse:
+            view = feature_view(chosen.view)
+            windows = read_windows(warehouse, view, run.night.cutoff)
+
+        def on_epoch(epoch: Epoch) -> None:
+            losses = f"loss {epoch.loss:.2e}, validation {epoch.val_loss:.2e}"
+            move(epoch.epoch, epoch.max_epochs, f"epoch {epoch.epoch}: {losses}")
+
+        trained = registry.train(run.settings, chosen, windows, run.night, on_epoch)
+        with run.warehouse() as warehouse:
+            return registry.register(warehouse, trained, run.night, run.run_id)
+
+
+def score_signal(run: Run, signal: Signal) -> Scored:
+    """Score one signal for the run's session and refresh the newest rows."""
+    with run.work.step():
+        calendar = sessions(run.settings.calendar)
+        with run.warehouse() as warehouse:
+            scored = score(warehouse, signal, run.night, calendar, run.run_id)
+            refresh_latest(warehouse, calendar, run.night.session)
+        return scored
+
+
+# --------------------------------------------------------------------------- publishing
+
+
+def publish_night(run: Run) -> tuple[Path, int]:
+    """Close the books of the run and make it visible; returns the file and the exit code."""
+    with run.work.step():
+        exit_code = close_books(run)
+        with run.warehouse() as warehouse:
+            return publish(warehouse), exit_code

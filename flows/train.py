@@ -1,0 +1,71 @@
+"""The weekly flow: new versions of models, compared with the champions, published."""
+
+from __future__ import annotations
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from db.clock import night as night_of
+from db.errors import LookbackError
+from db.sessions import sessions
+from db.settings import load_settings
+from features.catalog import feature_views
+from flows import steps
+from flows.nightly import materialize, publish
+from flows.progress import step
+from flows.report import TrainReport
+from models.recipes import RECIPES
+from models.registry import ModelVersion
+
+
+@task(name="train", task_run_name="train {name}", cache_policy=NO_CACHE)
+def train_model(run: steps.Run, name: str) -> ModelVersion:
+    """Train one version and compare it with the champion."""
+    with step(f"train {name}") as shown:
+        version = steps.train(run, name, shown.move)
+        shown.detail = f"{version.model_version} is {version.stage}: {version.reason}"
+        return version
+
+
+@flow(name="train", flow_run_name="train")
+def train(models: list[str] | None = None) -> TrainReport:
+    """Train new versions of models on what the newest night knows.
+
+    Parameters
+    ----------
+    models : names from the catalog; None for all.
+
+    Raises
+    ------
+    StoreError
+        The store is locked for too long, foreign, or of another profile.
+    """
+    settings = load_settings()
+    calendar = sessions(settings.calendar)
+    run = steps.Run(settings, "train", night_of(settings, calendar, steps.newest_session(settings)))
+    trained: list[ModelVersion] = []
+    with steps.alone(run), steps.running(run):
+        for name, view in feature_views().items():
+            materialize(run, view, name)
+        for name in models or list(RECIPES):
+            try:
+                trained.append(train_model(run, name))
+            except LookbackError as error:
+                run.miss(str(error))
+        published, exit_code = publish(run)
+    report = TrainReport(
+        run.run_id,
+        run.night.session,
+        exit_code,
+        tuple(run.missing),
+        tuple(version.summary for version in trained),
+        str(published),
+        run.work.seconds,
+    )
+    create_table_artifact(
+        key="training",
+        table=[{name: str(value) for name, value in row.items()} for row in report.trained],
+        description=f"Versions trained as of {report.session}",
+    )
+    return report

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from db.clock import Night
-from db.errors import QualityError
+from db.errors import QualityError, SourceError
 from db.sessions import Sessions
 from db.sources.source import ACTION_COLUMNS, Fetched, Kind, Request, Source
 from db.tables import (
@@ -34,11 +34,14 @@ from db.tables import (
 
 if TYPE_CHECKING:
     from db.quality.gate import Verdict
+    from db.quality.rules import Result
     from db.warehouse import Warehouse
 
 # Sessions of stored history that are put before an increment to judge its price breaks.
 JUDGED_HISTORY = 400
 HELD = "table: "
+# Sessions before this have too little calendar before them to look back on.
+FIRST_JUDGED = date(1965, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def stage(source: Source, request: Request, folder: Path) -> Staged:
     fetched: Fetched = source.fetch(request)
     folder.mkdir(parents=True, exist_ok=True)
     rows = folder / f"{source.name}.parquet"
-    fetched.frame.to_parquet(rows, index=False)
+    _in_full(fetched.frame, source).to_parquet(rows, index=False)
     actions = None
     if fetched.actions is not None and len(fetched.actions):
         actions = folder / f"{source.name}.actions.parquet"
@@ -147,6 +150,18 @@ def stage(source: Source, request: Request, folder: Path) -> Staged:
         fetched_at,
         time.perf_counter() - started,
     )
+
+
+def _in_full(frame: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """All columns of the kind; those that the vendor does not have are blank."""
+    raw = RAW[source.kind]
+    missing = {raw.entity, raw.date} - set(frame.columns)
+    if missing:
+        raise SourceError(f"{source.name} delivered no column {', '.join(sorted(missing))}")
+    columns = [raw.entity, raw.date, *raw.values]
+    blank = {name: np.nan for name in columns if name not in frame}
+    extra = ["known_at"] if "known_at" in frame else []
+    return frame.assign(**blank)[[*columns, *extra]]
 
 
 def stage_whole(staged: Staged, entities: Sequence[str]) -> Staged:
@@ -187,7 +202,8 @@ def take_over(
     night: Night,
     calendar: Sessions,
     run_id: str,
-) -> tuple[Delivery, Verdict]:
+    docs: Path | None = None,
+) -> tuple[Delivery, list[Result]]:
     """Validate a staged delivery and append what is good, in one transaction.
 
     Rows that the store already has, value for value, are passed over; a changed value is
@@ -209,12 +225,15 @@ def take_over(
             frequency=source.frequency,
             adjustment=source.adjustment,
             frame=increment,
-            history=_history(warehouse, source, increment, bool(anew.any()), calendar),
+            history=_history(warehouse, source, increment, calendar),
+            actions=_actions(warehouse, staged),
             session=night.session,
-            until=staged.fetched_at,
+            until=night.cutoff,
+            fetched_at=staged.fetched_at,
             sessions=calendar,
             availability=source.availability,
-        )
+        ),
+        docs,
     )
     vintages = _vintages(warehouse, staged, verdict.accepted, status, anew, night, calendar)
     held = int((status == "held").sum())
@@ -237,12 +256,10 @@ def take_over(
         _keep_breaks(warehouse, staged, verdict.breaks, increment, calendar, run_id)
         _record(warehouse, staged, verdict, night, run_id, delivery)
         _measure_freshness(warehouse, source, night, verdict.stale or "", calendar)
-    return delivery, verdict
+    return delivery, verdict.results
 
 
-def record_failure(
-    warehouse: Warehouse, source: Source, problem: str, run_id: str
-) -> Delivery:
+def record_failure(warehouse: Warehouse, source: Source, problem: str, run_id: str) -> Delivery:
     """Remember that a source gave nothing tonight."""
     delivery = Delivery(source.name, source.kind, "failed", problems=(problem,))
     with warehouse.transaction():
@@ -331,30 +348,45 @@ def _restated_whole(
 
 
 def _history(
-    warehouse: Warehouse, source: Source, increment: pd.DataFrame, anew: bool, calendar: Sessions
+    warehouse: Warehouse, source: Source, increment: pd.DataFrame, calendar: Sessions
 ) -> pd.DataFrame | None:
-    """Stored rows before and around an increment, for judging its breaks and row count."""
+    """Stored rows before and around an increment, for judging its breaks and row count.
+
+    For an empty increment the newest row of each entity: enough to say whether it is stale.
+    """
     raw = RAW[source.kind]
-    first = pd.to_datetime(increment[raw.date], errors="coerce").min() if len(increment) else None
-    if anew:
-        return None
+    first = pd.to_datetime(increment[raw.date], errors="coerce").min()
     start: date | None = None
-    if first is not None and not pd.isna(first) and source.frequency == "session":
-        start = calendar.offset(max(first.date(), date(1965, 1, 1)), -JUDGED_HISTORY)
-    elif first is None:
-        newest = warehouse.one("SELECT last_date FROM ops.watermarks WHERE source = ?", source.name)
-        start = newest[0] if newest else None
+    if not pd.isna(first) and source.frequency == "session":
+        start = calendar.offset(max(first.date(), FIRST_JUDGED), -JUDGED_HISTORY)
+    newest_only = (
+        f"QUALIFY row_number() OVER (PARTITION BY {raw.entity} ORDER BY {raw.date} DESC) = 1"
+    )
     history = warehouse.frame(
         f"""
         SELECT {raw.entity}, CAST({raw.date} AS TIMESTAMP) AS {raw.date}, {", ".join(raw.values)}
         FROM {raw.as_of}('infinity'::TIMESTAMPTZ)
         WHERE source = $1 AND ({raw.date} >= $2 OR $2 IS NULL)
+        {newest_only if increment.empty else ""}
         ORDER BY {raw.entity}, {raw.date}
         """,
         source.name,
         start,
     )
     return history if len(history) else None
+
+
+def _actions(warehouse: Warehouse, staged: Staged) -> pd.DataFrame | None:
+    """Corporate actions known of the source, those of this delivery included."""
+    if staged.source.kind != "bars" or staged.source.adjustment != "raw":
+        return None
+    columns = ", ".join(ACTION_COLUMNS)
+    stored = warehouse.frame(
+        f"SELECT {columns} FROM {corporate_actions.fullname} WHERE source = ?", staged.source.name
+    )
+    if staged.actions is not None:
+        stored = pd.concat([stored, pd.read_parquet(staged.actions)], ignore_index=True)
+    return stored.drop_duplicates() if len(stored) else None
 
 
 # --------------------------------------------------------------------------- appending
@@ -402,7 +434,7 @@ def _with_history(
         """,
         source.name,
     ).set_index("entity")
-    if newest.empty:
+    if newest.empty or rows.empty:
         return rows.assign(history=np.int32(0))
     current = rows["entity"].map(newest["history"])
     rows["history"] = np.where(anew & current.notna(), current.fillna(-1) + 1, current.fillna(0))

@@ -122,6 +122,11 @@ class Settings(BaseSettings):
         return self.files_dir or self.home / "files"
 
     @property
+    def data_docs(self) -> Path:
+        """Folder of Great Expectations' Data Docs."""
+        return self.home / "reports" / "data_docs"
+
+    @property
     def warehouse(self) -> Path:
         """The private DuckDB file; one process writes it, nobody else opens it."""
         return self.home / "warehouse.duckdb"

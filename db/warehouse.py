@@ -132,14 +132,15 @@ def open_warehouse(settings: Settings, purpose: str) -> Iterator[Warehouse]:
 def _make_writable(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
-        probe = home / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        writable = os.access(home, os.W_OK | os.X_OK)
+        problem = "permission denied"
     except OSError as error:
+        writable, problem = False, str(error.strerror)
+    if not writable:
         raise StoreError(
-            f"cannot write to LOOKBACK_HOME {home}: {error.strerror}; "
+            f"cannot write to LOOKBACK_HOME {home}: {problem}; "
             "set LOOKBACK_HOME to a folder that this user may write"
-        ) from None
+        )
 
 
 def _engine(path: Path) -> Engine:

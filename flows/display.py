@@ -36,6 +36,9 @@ MODEL_VERSIONS = """
 """
 
 
+WIDE = 170
+
+
 def cell(value: Any) -> str:
     """A value as a person reads it: thousands apart, times to the minute in UTC."""
     if value is None:
@@ -64,14 +67,18 @@ def print_table(
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell(value) for value in row))
-    out = console or Console()
-    # a pipe has no width of its own: do not fold what a program or a log will read
-    out.print(table, width=None if out.is_terminal else 200, crop=False)
+    (console or new_console()).print(table)
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """A console; a pipe has no width of its own, so what a log will read is not folded."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=WIDE)
 
 
 def print_night(report: NightReport, whole_seconds: float) -> None:
     """Print what a night did: sources, quality, models, signals."""
-    console = Console()
+    console = new_console()
     console.print()
     console.print(
         f"[bold]Night of {report.session}[/] · cut-off {cell(report.cutoff)} UTC · "
@@ -127,7 +134,7 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
 
 def print_training(report: TrainReport) -> None:
     """Print the versions that a training made, the baseline's error beside theirs."""
-    console = Console()
+    console = new_console()
     if report.trained:
         columns = list(report.trained[0])
         rows = [[row[name] for name in columns] for row in report.trained]

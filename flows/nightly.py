@@ -14,11 +14,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from db.clock import night as night_of
 from db.errors import LookbackError
 from db.ingest import Delivery, Staged
-from db.quality.verdict import Verdict
+from db.quality.rules import Result
 from db.sessions import sessions
 from db.settings import load_settings
 from db.sources.catalog import sources
-from db.sources.source import Source
+from db.sources.source import Request, Source
 from features.catalog import feature_views
 from features.materialize import Materialized
 from features.view import FeatureView
@@ -42,31 +42,24 @@ FETCH_RETRY_DELAY_SECONDS = 30
     retry_delay_seconds=FETCH_RETRY_DELAY_SECONDS,
     retry_condition_fn=steps.worth_retrying,
 )
-def fetch(run: steps.Run, source: Source, name: str) -> Staged:
+def fetch(run: steps.Run, source: Source, request: Request, name: str) -> Staged:
     """Fetch what is new from one source."""
     with step(f"fetch {name}") as shown:
-        staged = steps.fetch(run, source)
+        staged = steps.fetch(run, source, request)
         shown.detail = f"{staged.fetched:,} rows"
         return staged
 
 
 @task(name="validate and append", task_run_name="validate and append {name}", cache_policy=NO_CACHE)
-def take_over(run: steps.Run, staged: Staged, name: str) -> tuple[Delivery, Verdict]:
+def take_over(run: steps.Run, staged: Staged, name: str) -> tuple[Delivery, list[Result]]:
     """Put one delivery through the quality gate and append what is good."""
     with step(f"validate and append {name}") as shown:
-        delivery, verdict = steps.take_over(run, staged)
+        delivery, results = steps.take_over(run, staged)
         shown.detail = (
             f"{delivery.appended:,} appended, {delivery.unchanged:,} unchanged, "
             f"{delivery.quarantined:,} quarantined"
         )
-        return delivery, verdict
-
-
-@task(name="write data docs", cache_policy=NO_CACHE)
-def document(run: steps.Run, verdicts: list[Verdict]) -> Path | None:
-    """Write the pages that show what the gate found."""
-    with step("write data docs"):
-        return steps.document(run, verdicts)
+        return delivery, results
 
 
 @task(name="materialize", task_run_name="materialize {name}", cache_policy=NO_CACHE)
@@ -146,31 +139,31 @@ def nightly(session: date | None = None, only_on_sessions: bool = False) -> Nigh
 
 
 def _night(run: steps.Run) -> NightReport:
-    deliveries, verdicts = _bring_in(run)
-    docs = document(run, verdicts) if any(verdict.documents for verdict in verdicts) else None
+    deliveries, results = _bring_in(run)
     views = [materialize(run, view, name) for name, view in feature_views().items()]
     trained = _train_missing(run)
     scored = _score_all(run)
     published, exit_code = publish(run)
-    return NightReport.of(
-        run, deliveries, verdicts, views, trained, scored, docs, published, exit_code
-    )
+    return NightReport.of(run, deliveries, results, views, trained, scored, published, exit_code)
 
 
-def _bring_in(run: steps.Run) -> tuple[list[Delivery], list[Verdict]]:
+def _bring_in(run: steps.Run) -> tuple[list[Delivery], list[tuple[str, Result]]]:
     """Fetch all sources at once, take them over one by one; a failed one leaves the others."""
     catalog = sources(run.settings)
-    futures = [(source, fetch.submit(run, source, source.name)) for source in catalog]
-    deliveries, verdicts = [], []
+    asked = zip(catalog, steps.requests(run, catalog), strict=True)
+    futures = [(source, fetch.submit(run, source, ask, source.name)) for source, ask in asked]
+    deliveries: list[Delivery] = []
+    found: list[tuple[str, Result]] = []
     for source, future in futures:
         try:
-            delivery, verdict = take_over(run, future.result(), source.name)
-        except LookbackError as error:
+            delivery, results = take_over(run, future.result(), source.name)
+        except Exception as error:  # noqa: BLE001  whatever a vendor's library raises
+            get_run_logger().error("source %s failed", source.name, exc_info=error)
             deliveries.append(steps.give_up(run, source, error))
             continue
         deliveries.append(delivery)
-        verdicts.append(verdict)
-    return deliveries, verdicts
+        found.extend((source.name, result) for result in results)
+    return deliveries, found
 
 
 def _train_missing(run: steps.Run) -> list[ModelVersion]:

@@ -29,7 +29,10 @@ def configure(home: Path, *, quiet: bool = False) -> None:
         "DO_NOT_TRACK": "1",
     }
     if quiet:
-        defaults |= {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL"}
+        defaults |= {
+            "PREFECT_LOGGING_LEVEL": "CRITICAL",
+            "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     # its server does not make the folder that its database lies in

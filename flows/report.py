@@ -15,7 +15,7 @@ from features.materialize import Materialized
 from signals.scoring import Scored
 
 if TYPE_CHECKING:
-    from db.quality.verdict import Verdict
+    from db.quality.rules import Result
     from flows.steps import Run
     from models.registry import ModelVersion
 
@@ -65,16 +65,15 @@ class NightReport:
         cls,
         run: Run,
         deliveries: Sequence[Delivery],
-        verdicts: Sequence[Verdict],
+        results: Sequence[tuple[str, Result]],
         views: Sequence[Materialized],
         trained: Sequence[ModelVersion],
         scored: Sequence[Scored],
-        docs: Path | None,
         published: Path,
         exit_code: int,
     ) -> NightReport:
         """The report of a finished run; signals are read back from what was published."""
-        results = [(verdict.source, result) for verdict in verdicts for result in verdict.results]
+        docs = run.settings.data_docs / "index.html"
         return cls(
             run.run_id,
             run.night.session,
@@ -93,7 +92,7 @@ class NightReport:
             tuple(version.summary for version in trained),
             tuple(scored),
             tuple(latest_signals(run.settings)),
-            str(docs) if docs else None,
+            str(docs) if docs.exists() else None,
             str(published),
             run.work.seconds,
         )

@@ -9,13 +9,12 @@ from dataclasses import asdict
 from datetime import date
 from typing import Any
 
-from rich.console import Console
-
 from db.clock import night
 from db.errors import LookbackError
 from db.sessions import sessions
 from db.settings import Settings
 from db.warehouse import open_warehouse
+from flows.display import new_console, print_night, print_training
 from flows.orchestration import STARTUP_SECONDS, configure
 from flows.progress import ConsoleProgress
 
@@ -31,7 +30,7 @@ def run_nightly(settings: Settings, session: date | None, *, as_json: bool) -> i
     began = time.perf_counter()
     chosen = night(settings, sessions(settings.calendar), session)
     _require_store(settings)
-    progress = ConsoleProgress(Console(stderr=as_json))
+    progress = ConsoleProgress(new_console(stderr=as_json))
     configure(settings.home, quiet=True)
     with progress.shown():
         with progress.waiting("start Prefect"):
@@ -43,10 +42,8 @@ def run_nightly(settings: Settings, session: date | None, *, as_json: bool) -> i
     if as_json:
         print(json.dumps(asdict(report) | {"whole_seconds": seconds}, default=str, indent=2))
     else:
-        from flows.display import print_night
-
         print_night(report, seconds)
-    return report.exit_code
+    return int(report.exit_code)
 
 
 def run_train(settings: Settings, models: Sequence[str], *, as_json: bool) -> int:
@@ -62,7 +59,7 @@ def run_train(settings: Settings, models: Sequence[str], *, as_json: bool) -> in
     for name in models:
         recipe(name)
     _require_store(settings)
-    progress = ConsoleProgress(Console(stderr=as_json))
+    progress = ConsoleProgress(new_console(stderr=as_json))
     configure(settings.home, quiet=True)
     with progress.shown():
         with progress.waiting("start Prefect"):
@@ -71,10 +68,8 @@ def run_train(settings: Settings, models: Sequence[str], *, as_json: bool) -> in
     if as_json:
         print(json.dumps(asdict(report), default=str, indent=2))
     else:
-        from flows.display import print_training
-
         print_training(report)
-    return report.exit_code
+    return int(report.exit_code)
 
 
 def _require_store(settings: Settings) -> None:

@@ -21,15 +21,14 @@ from typing import Any
 
 from db import ingest
 from db.clock import Night
-from db.errors import SourceError
+from db.errors import LookbackError, SourceError
 from db.ingest import Delivery, Staged
 from db.locks import hold
 from db.publishing import publish
-from db.quality.data_docs import write_data_docs
-from db.quality.verdict import Verdict
+from db.quality.rules import Result
 from db.sessions import sessions
 from db.settings import Settings
-from db.sources.source import Source
+from db.sources.source import Request, Source
 from db.tables import runs
 from db.warehouse import Warehouse, open_warehouse
 from features.catalog import feature_view
@@ -186,18 +185,17 @@ def _mark_killed(warehouse: Warehouse, run: Run) -> None:
 # --------------------------------------------------------------------------- raw rows
 
 
-def fetch(run: Run, source: Source) -> Staged:
-    """Fetch what is new from one source, on disk; adjusted histories whole if restated."""
-    with run.work.step():
+def requests(run: Run, catalog: Sequence[Source]) -> list[Request]:
+    """What to ask of each source: only what is new since its watermark."""
+    with run.work.step(), run.warehouse() as warehouse:
         calendar = sessions(run.settings.calendar)
-        with run.warehouse() as warehouse:
-            request = ingest.request_for(warehouse, source, run.night, calendar)
-        staged = ingest.stage(source, request, run.staging)
-        with run.warehouse() as warehouse:
-            changed = ingest.restated(warehouse, staged)
-        if changed and request.start is not None:
-            staged = ingest.stage_whole(staged, changed)
-        return staged
+        return [ingest.request_for(warehouse, source, run.night, calendar) for source in catalog]
+
+
+def fetch(run: Run, source: Source, request: Request) -> Staged:
+    """Fetch from one source, on disk; the store is not locked meanwhile."""
+    with run.work.step():
+        return ingest.stage(source, request, run.staging)
 
 
 def worth_retrying(_task: object, _run: object, state: Any) -> bool:
@@ -206,20 +204,28 @@ def worth_retrying(_task: object, _run: object, state: Any) -> bool:
     return isinstance(failure, SourceError) and os.environ.get("LOOKBACK_PROFILE") == "live"
 
 
-def take_over(run: Run, staged: Staged) -> tuple[Delivery, Verdict]:
-    """Validate and append one delivery."""
+def take_over(run: Run, staged: Staged) -> tuple[Delivery, list[Result]]:
+    """Validate and append one delivery, restated histories whole; Data Docs show the findings."""
     with run.work.step():
         calendar = sessions(run.settings.calendar)
         with run.warehouse() as warehouse:
-            delivery, verdict = ingest.take_over(warehouse, staged, run.night, calendar, run.run_id)
+            changed = ingest.restated(warehouse, staged)
+        if changed and staged.request.start is not None:
+            staged = ingest.stage_whole(staged, changed)
+        with run.warehouse() as warehouse:
+            delivery, results = ingest.take_over(
+                warehouse, staged, run.night, calendar, run.run_id, run.settings.data_docs
+            )
         for problem in delivery.problems:
             run.miss(_named(delivery.source, problem))
-        return delivery, verdict
+        return delivery, results
 
 
 def give_up(run: Run, source: Source, error: Exception) -> Delivery:
     """Name a source that gave nothing; the others go on."""
     problem = " ".join(str(error).split())
+    if not isinstance(error, LookbackError):
+        problem = f"{type(error).__name__}: {problem}"
     run.miss(_named(source.name, problem))
     with run.work.step(), run.warehouse() as warehouse:
         return ingest.record_failure(warehouse, source, problem, run.run_id)
@@ -227,14 +233,6 @@ def give_up(run: Run, source: Source, error: Exception) -> Delivery:
 
 def _named(source: str, problem: str) -> str:
     return problem if source in problem else f"{source}: {problem}"
-
-
-def document(run: Run, verdicts: Sequence[Verdict]) -> Path | None:
-    """Write Great Expectations' Data Docs of the night's increments; None if none was judged."""
-    if not any(verdict.documents for verdict in verdicts):
-        return None
-    with run.work.step():
-        return write_data_docs(verdicts, run.settings.home / "reports" / "data_docs")
 
 
 # --------------------------------------------------------------------------- features

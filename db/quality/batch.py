@@ -31,7 +31,7 @@ class Batch:
     history : rows already stored for the same entities (same columns), newest tail
         suffices; judged together with the increment where a rule looks back.
     session : the night's session.
-    until : UTC instant of the fetch.
+    until : UTC cut-off of the night: what was due by then and is not there is stale.
     sessions : the exchange's sessions.
     availability : the source's rule; says what was due by `until`.
     """
@@ -47,6 +47,7 @@ class Batch:
     availability: Availability
     history: pd.DataFrame | None = None
     actions: pd.DataFrame | None = None
+    fetched_at: datetime | None = None
 
     @property
     def entity(self) -> str:
@@ -70,7 +71,8 @@ class Batch:
 
     @cached_property
     def last_day(self) -> date:
-        """The newest date that a row may have: the last closed session, or the day of `until`."""
+        """The newest date that a row may have: the last closed session, or day, of the fetch."""
+        fetched_at = self.fetched_at or self.until
         if self.frequency == "month":
-            return self.until.date()
-        return self.sessions.last_closed(self.until, timedelta(0))
+            return fetched_at.date()
+        return self.sessions.last_closed(fetched_at, timedelta(0))

@@ -12,11 +12,11 @@ from models.recipes import SP500_NEXT_CLOSE, Recipe
 from models.training import Epoch, TrainedVersion, train
 
 
-def series_windows(values, window=12, view="sp500_close"):
+def series_windows(values, window=12, start="2015-01-02"):
     """Windows of one daily series with next-day labels; the last label is unknown."""
     values = np.asarray(values, dtype=np.float32)
     X = np.lib.stride_tricks.sliding_window_view(values, window)[..., None].copy()
-    as_of = pd.bdate_range("2015-01-02", periods=len(values))[window - 1 :]
+    as_of = pd.bdate_range(start, periods=len(values))[window - 1 :]
     known_at = (as_of + pd.Timedelta(hours=27)).tz_localize("UTC")
     index = pd.DataFrame(
         {
@@ -26,7 +26,14 @@ def series_windows(values, window=12, view="sp500_close"):
             "label_known_at": [*known_at[1:], pd.NaT],
         }
     )
-    return Windows(X, np.append(values[window:], np.nan).astype("f4"), index, view, "v1", "snap")
+    return Windows(
+        X, np.append(values[window:], np.nan).astype("f4"), index, "sp500_close", "v1", "snap"
+    )
+
+
+@pytest.fixture(scope="session")
+def make_windows():
+    return series_windows
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +46,7 @@ def windows() -> Windows:
 def small_recipe() -> Recipe:
     return SP500_NEXT_CLOSE.with_changes(
         layers={"units": [4], "outputs": 1},
+        batch_size=17,  # 187 training windows: no second shape to compile
         max_epochs=4,
         validation_sessions=30,
         test_sessions=30,

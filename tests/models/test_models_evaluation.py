@@ -23,7 +23,7 @@ def test_figures_by_hand():
     # One last value for all: returns correlate as the levels do.
     assert figures["return_ic"] == pytest.approx(correlation)
     # Ranks 4, 1.5, 1.5, 3 against 3, 1, 4, 2.
-    assert figures["rank_ic"] == pytest.approx(1.0 / np.sqrt(4.5 * 5.0))
+    assert figures["rank_ic"] == pytest.approx(0.5 / np.sqrt(4.5 * 5.0))
     # Right, right, wrong; the last day did not move.
     assert figures["hit_rate"] == pytest.approx(2 / 3)
 

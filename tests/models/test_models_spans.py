@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,7 +46,7 @@ def test_no_label_reaches_into_the_next_span(data):
     except TrainingError:
         return
     parts = [spans.train.index, spans.validation.index, spans.test.index]
-    for earlier, later in zip(parts, parts[1:], strict=False):
+    for earlier, later in pairwise(parts):
         assert earlier["label_known_at"].max() < later["known_at"].min()
         assert earlier["as_of"].max() < later["as_of"].min()
     assert spans.labels_known_at < spans.test.index["known_at"].min()
@@ -72,5 +74,5 @@ def test_rows_stay_with_their_labels(windows):
 
 @pytest.mark.parametrize(("validation", "test"), [(200, 100), (1, 20), (0, 20)])
 def test_too_little_history_is_refused(windows, validation, test):
-    with pytest.raises(TrainingError, match="lengthen|needed"):
+    with pytest.raises(TrainingError, match=r"lengthen|needed"):
         split(windows, validation, test)

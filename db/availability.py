@@ -37,7 +37,7 @@ class AfterClose:
     def known_at(self, dates: pd.Series, sessions: Sessions) -> pd.Series:
         closes = sessions.closes()
         position = sessions.index(dates.to_numpy())
-        instants = closes.to_numpy(dtype="datetime64[us]")[np.maximum(position, 0)]
+        instants = closes.dt.tz_convert(None).to_numpy("datetime64[us]")[np.maximum(position, 0)]
         end_of_day = dates.to_numpy().astype("datetime64[us]") + np.timedelta64(29, "h")
         known = np.where(position >= 0, instants, end_of_day)
         shifted = known + np.timedelta64(int(self.hours * 3600), "s")

@@ -13,12 +13,13 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from db.clock import night as night_of
 from db.errors import LookbackError
-from db.ingest import Delivery, Staged
+from db.ingest import Delivery
 from db.quality.rules import Result
 from db.sessions import sessions
 from db.settings import load_settings
 from db.sources.catalog import sources
 from db.sources.source import Request, Source
+from db.staging import Staged
 from features.catalog import feature_views
 from features.materialize import Materialized
 from features.view import FeatureView

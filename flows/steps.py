@@ -19,16 +19,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from db import ingest
+from db import ingest, staging, vintages
 from db.clock import Night
 from db.errors import LookbackError, SourceError
-from db.ingest import Delivery, Staged
+from db.ingest import Delivery
 from db.locks import hold
 from db.publishing import publish
 from db.quality.rules import Result
 from db.sessions import sessions
 from db.settings import Settings
 from db.sources.source import Request, Source
+from db.staging import Staged
 from db.tables import runs
 from db.warehouse import Warehouse, open_warehouse
 from features.catalog import feature_view
@@ -189,13 +190,13 @@ def requests(run: Run, catalog: Sequence[Source]) -> list[Request]:
     """What to ask of each source: only what is new since its watermark."""
     with run.work.step(), run.warehouse() as warehouse:
         calendar = sessions(run.settings.calendar)
-        return [ingest.request_for(warehouse, source, run.night, calendar) for source in catalog]
+        return [staging.request_for(warehouse, source, run.night, calendar) for source in catalog]
 
 
 def fetch(run: Run, source: Source, request: Request) -> Staged:
     """Fetch from one source, on disk; the store is not locked meanwhile."""
     with run.work.step():
-        return ingest.stage(source, request, run.staging)
+        return staging.stage(source, request, run.staging)
 
 
 def worth_retrying(_task: object, _run: object, state: Any) -> bool:
@@ -209,9 +210,9 @@ def take_over(run: Run, staged: Staged) -> tuple[Delivery, list[Result]]:
     with run.work.step():
         calendar = sessions(run.settings.calendar)
         with run.warehouse() as warehouse:
-            changed = ingest.restated(warehouse, staged)
+            changed = vintages.restated(warehouse, staged)
         if changed and staged.request.start is not None:
-            staged = ingest.stage_whole(staged, changed)
+            staged = staging.stage_whole(staged, changed)
         with run.warehouse() as warehouse:
             delivery, results = ingest.take_over(
                 warehouse, staged, run.night, calendar, run.run_id, run.settings.data_docs

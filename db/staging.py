@@ -1,0 +1,115 @@
+"""Staging: what a source delivered, on disk, before anything is taken over."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from db.clock import Night
+from db.errors import SourceError
+from db.raw_tables import RAW
+from db.sessions import Sessions
+from db.sources.source import ACTION_COLUMNS, Fetched, Request, Source
+
+if TYPE_CHECKING:
+    from db.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class Staged:
+    """What a source delivered, on disk, not yet taken over."""
+
+    source: Source
+    request: Request
+    rows: Path
+    actions: Path | None
+    fetched: int
+    problems: tuple[str, ...]
+    state: dict[str, Any]
+    fetched_at: datetime
+    seconds: float
+
+
+def request_for(warehouse: Warehouse, source: Source, night: Night, calendar: Sessions) -> Request:
+    """Only what is new since the source's watermark, with an overlap for restatements."""
+    found = warehouse.one(
+        "SELECT last_date, state FROM ops.watermarks WHERE source = ?", source.name
+    )
+    if found is None:
+        return Request(start=None, until=night.now)
+    last_date, state = found
+    start = None
+    if last_date is not None:
+        start = calendar.offset(last_date, -warehouse.settings.overlap_sessions)
+        if source.frequency == "month":
+            # revisions of monthly series reach back for months
+            start = (pd.Timestamp(last_date) - pd.DateOffset(months=12)).date()
+    return Request(start=start, until=night.now, state=json.loads(state))
+
+
+def stage(source: Source, request: Request, folder: Path) -> Staged:
+    """Fetch and put the rows on disk; holds no lock and touches no table.
+
+    Raises
+    ------
+    SourceError
+        The source gave no usable answer.
+    """
+    started = time.perf_counter()
+    fetched_at = datetime.now(UTC)
+    fetched: Fetched = source.fetch(request)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = folder / f"{source.name}.parquet"
+    _in_full(fetched.frame, source).to_parquet(rows, index=False)
+    actions = None
+    if fetched.actions is not None and len(fetched.actions):
+        actions = folder / f"{source.name}.actions.parquet"
+        fetched.actions[list(ACTION_COLUMNS)].to_parquet(actions, index=False)
+    return Staged(
+        source,
+        request,
+        rows,
+        actions,
+        len(fetched.frame),
+        fetched.problems,
+        dict(fetched.state),
+        fetched_at,
+        time.perf_counter() - started,
+    )
+
+
+def _in_full(frame: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """All columns of the kind; those that the vendor does not have are blank."""
+    raw = RAW[source.kind]
+    missing = {raw.entity, raw.date} - set(frame.columns)
+    if missing:
+        raise SourceError(f"{source.name} delivered no column {', '.join(sorted(missing))}")
+    columns = [raw.entity, raw.date, *raw.values]
+    blank = {name: np.nan for name in columns if name not in frame}
+    extra = ["known_at"] if "known_at" in frame else []
+    return frame.assign(**blank)[[*columns, *extra]]
+
+
+def stage_whole(staged: Staged, entities: Sequence[str]) -> Staged:
+    """The same delivery with the whole history of `entities` instead of its newest part.
+
+    Raises
+    ------
+    SourceError
+        The source gave no usable answer.
+    """
+    whole = replace(staged.request, start=None, entities=entities)
+    anew = stage(staged.source, whole, staged.rows.parent / "whole")
+    frame = pd.read_parquet(staged.rows)
+    others = frame[~frame[RAW[staged.source.kind].entity].isin(entities)]
+    combined = pd.concat([others, pd.read_parquet(anew.rows)], ignore_index=True)
+    combined.to_parquet(staged.rows, index=False)
+    return replace(staged, fetched=len(combined), seconds=staged.seconds + anew.seconds)

@@ -1,0 +1,237 @@
+"""Vintages: incoming rows against what is stored, and how they are appended.
+
+Raw tables are bitemporal and only ever appended to: a changed value is a new vintage, a
+restated adjusted history a new `history`, a rejected row goes to quarantine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from db.clock import Night
+from db.raw_tables import RAW, RawTable
+from db.sessions import Sessions
+from db.sources.source import Source
+from db.staging import Staged
+from db.tables import corporate_actions
+
+if TYPE_CHECKING:
+    from db.warehouse import Warehouse
+
+# How the gate marks rows that are good but held, because their whole increment is.
+HELD = "table: "
+
+
+def restated(warehouse: Warehouse, staged: Staged) -> tuple[str, ...]:
+    """Entities whose adjusted history changed: it must be taken over whole.
+
+    A new dividend changes every adjusted price before it. Mixing old and new rows would
+    make a return that never was, so the whole history is fetched again.
+    """
+    source = staged.source
+    if source.kind != "bars" or source.adjustment == "raw" or not staged.fetched:
+        return ()
+    status = compare(warehouse, staged)
+    entities = pd.read_parquet(staged.rows, columns=["entity"])["entity"]
+    changed = entities[(status == "changed").to_numpy()]
+    return tuple(sorted(changed.unique()))
+
+
+def compare(warehouse: Warehouse, staged: Staged) -> pd.Series:
+    """Status of every staged row: new, changed, unchanged, or held (in quarantine already)."""
+    source = staged.source
+    raw = RAW[source.kind]
+    statuses = pd.Series("new", index=range(staged.fetched), dtype="object")
+    if not staged.fetched:
+        return statuses
+    stored = warehouse.one(
+        f"""
+        SELECT EXISTS (FROM {raw.name} WHERE source = $1)
+            OR EXISTS (FROM raw.quarantine WHERE source = $1)
+        """,
+        source.name,
+    )
+    if stored is None or not stored[0]:
+        return statuses
+    columns = {name for (name, *_) in warehouse.sql(f"DESCRIBE FROM '{staged.rows}'")}
+    values = [name for name in raw.values if name in columns]
+    same = " AND ".join(
+        f"TRY_CAST(i.{name} AS DOUBLE) IS NOT DISTINCT FROM s.{name}" for name in values
+    )
+    found = warehouse.frame(
+        f"""
+        WITH incoming AS (
+            SELECT *, row_number() OVER () - 1 AS position FROM read_parquet($2)
+        ),
+        stored AS (
+            SELECT {raw.entity}, {raw.date}, {", ".join(raw.values)}
+            FROM {raw.as_of}('infinity'::TIMESTAMPTZ)
+            WHERE source = $1
+        )
+        SELECT i.position,
+            CASE
+                WHEN q.row_hash IS NOT NULL THEN 'held'
+                WHEN s.{raw.entity} IS NULL THEN 'new'
+                WHEN {same} THEN 'unchanged'
+                ELSE 'changed'
+            END AS status
+        FROM incoming i
+        LEFT JOIN stored s
+            ON s.{raw.entity} = i.{raw.entity} AND s.{raw.date} = TRY_CAST(i.{raw.date} AS DATE)
+        LEFT JOIN (
+            SELECT DISTINCT row_hash
+            FROM raw.quarantine
+            WHERE source = $1 AND NOT starts_with(rule, '{HELD}')
+        ) q ON q.row_hash = {_row_hash("i", raw, columns)}
+        ORDER BY i.position
+        """,
+        source.name,
+        str(staged.rows),
+    )
+    statuses[:] = found["status"].to_numpy()
+    return statuses
+
+
+def _row_json(alias: str, raw: RawTable, columns: set[str]) -> str:
+    """SQL of a row as JSON: key and values as they were fetched."""
+    names = [name for name in (raw.entity, raw.date, *raw.values) if name in columns]
+    fields = ", ".join(f"'{name}', CAST({alias}.{name} AS VARCHAR)" for name in names)
+    return f"json_object({fields})"
+
+
+def _row_hash(alias: str, raw: RawTable, columns: set[str]) -> str:
+    return f"md5(CAST({_row_json(alias, raw, columns)} AS VARCHAR))"
+
+
+def restated_whole(
+    staged: Staged, frame: pd.DataFrame, status: pd.Series, raw: RawTable
+) -> pd.Series:
+    """Rows of entities whose adjusted history is taken over anew, unchanged ones included."""
+    source = staged.source
+    if source.kind != "bars" or source.adjustment == "raw" or not (status == "changed").any():
+        return pd.Series(False, index=frame.index)
+    changed = frame.loc[(status == "changed").to_numpy(), raw.entity].unique()
+    return frame[raw.entity].isin(changed)
+
+
+def stamp(
+    warehouse: Warehouse,
+    staged: Staged,
+    accepted: pd.DataFrame,
+    status: pd.Series,
+    anew: pd.Series,
+    night: Night,
+    calendar: Sessions,
+) -> pd.DataFrame:
+    """Accepted rows with `known_at` and, for bars, `history`."""
+    source = staged.source
+    raw = RAW[source.kind]
+    rows = accepted.copy(deep=False)
+    if "known_at" not in rows:
+        rows["known_at"] = source.availability.known_at(rows[raw.date], calendar)
+    # a changed value was not known before it was fetched
+    fetched = pd.Timestamp(night.now).tz_convert("UTC").as_unit("us")
+    positions = rows.index.to_numpy()
+    corrected = (status.to_numpy() == "changed")[positions] | anew.to_numpy()[positions]
+    rows["known_at"] = rows["known_at"].where(
+        ~corrected | (rows["known_at"] > fetched).to_numpy(), fetched
+    )
+    if source.kind == "bars":
+        rows = _with_history(warehouse, source, rows, anew.to_numpy()[positions])
+    return rows
+
+
+def _with_history(
+    warehouse: Warehouse, source: Source, rows: pd.DataFrame, anew: np.ndarray[Any, Any]
+) -> pd.DataFrame:
+    """The number of the history each bar belongs to; no bar is known before its history."""
+    newest = warehouse.frame(
+        """
+        -- one row per symbol: its newest history and when that became known
+        SELECT entity, history, min(known_at) AS since
+        FROM raw.bars
+        WHERE source = ?
+        GROUP BY entity, history
+        QUALIFY history = max(history) OVER (PARTITION BY entity)
+        """,
+        source.name,
+    ).set_index("entity")
+    if newest.empty or rows.empty:
+        return rows.assign(history=np.int32(0))
+    current = rows["entity"].map(newest["history"])
+    rows["history"] = np.where(anew & current.notna(), current.fillna(-1) + 1, current.fillna(0))
+    rows["history"] = rows["history"].astype("int32")
+    since = rows["entity"].map(newest["since"]).where(rows["history"] > 0)
+    rows["known_at"] = rows["known_at"].where(~(since > rows["known_at"]), since)
+    return rows
+
+
+def append(
+    warehouse: Warehouse, staged: Staged, rows: pd.DataFrame, raw: RawTable, run_id: str
+) -> None:
+    """Append stamped rows to their raw table; call inside a transaction."""
+    if rows.empty:
+        return
+    source = staged.source
+    constants: dict[str, Any] = {
+        "source": source.name,
+        "ingested_at": staged.fetched_at,
+        "run_id": run_id,
+    }
+    carried = [raw.entity, *(name for name in raw.values if name in rows), "known_at"]
+    if source.kind == "bars":
+        constants["adjustment"] = source.adjustment
+        carried.append("history")
+    with warehouse.relation(rows[[*carried, raw.date]]) as incoming:
+        warehouse.native.execute(
+            f"""
+            INSERT INTO {raw.name} BY NAME
+            SELECT {", ".join(f"${name} AS {name}" for name in constants)},
+                {", ".join(carried)}, CAST({raw.date} AS DATE) AS {raw.date}
+            FROM {incoming}
+            """,
+            constants,
+        )
+
+
+def quarantine(
+    warehouse: Warehouse, staged: Staged, rejected: pd.DataFrame, raw: RawTable, run_id: str
+) -> None:
+    """Keep each rejected row once, with the rule and the reason."""
+    if rejected.empty:
+        return
+    columns = set(rejected.columns)
+    rows = rejected.drop(columns=["known_at"], errors="ignore")
+    with warehouse.relation(rows) as incoming:
+        warehouse.native.execute(
+            f"""
+            INSERT INTO raw.quarantine
+            SELECT $1, $2, CAST(r.{raw.entity} AS VARCHAR), TRY_CAST(r.{raw.date} AS DATE),
+                r.rule, r.reason, {_row_json("r", raw, columns)},
+                {_row_hash("r", raw, columns)}, $3, $4
+            FROM {incoming} r
+            """,
+            (staged.source.name, staged.source.kind, staged.fetched_at, run_id),
+        )
+
+
+def append_actions(warehouse: Warehouse, staged: Staged, run_id: str) -> None:
+    """Append corporate actions that the store does not have; known from the ex-date on."""
+    if staged.actions is None:
+        return
+    warehouse.native.execute(
+        f"""
+        INSERT INTO {corporate_actions.fullname}
+            (source, entity, ex_date, kind, factor, known_at, ingested_at, run_id)
+        SELECT $1, a.entity, CAST(a.ex_date AS DATE), a.kind, a.factor,
+            CAST(CAST(a.ex_date AS DATE) AS TIMESTAMPTZ), $2, $3
+        FROM read_parquet($4) a
+        ANTI JOIN {corporate_actions.fullname} s
+            ON s.source = $1 AND s.entity = a.entity AND s.ex_date = CAST(a.ex_date AS DATE)
+            AND s.kind = a.kind AND s.factor = a.factor
+        """,
+        (staged.source.name, staged.fetched_at, run_id, str(staged.actions)),
+    )

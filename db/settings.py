@@ -48,9 +48,7 @@ DEFAULT_SYMBOLS = [
 class Settings(BaseSettings):
     """What a run needs to know. Times are durations; instants come from the clock."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="LOOKBACK_", toml_file="lookback.toml", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="LOOKBACK_", extra="forbid", frozen=True)
 
     profile: Profile = Field("sample", description="sample, live or files")
     home: Path = Field(
@@ -109,7 +107,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _toml()))
 
     @property
     def replays(self) -> bool:
@@ -145,7 +143,7 @@ def load_settings(**overrides: Any) -> Settings:
     UsageError
         One line naming the setting, what it was given and what it takes.
     """
-    toml = Path(os.environ.get("LOOKBACK_CONFIG", "lookback.toml"))
+    toml = _toml()
     try:
         _refuse_secrets_in(toml)
         return Settings(**overrides)
@@ -155,6 +153,11 @@ def load_settings(**overrides: Any) -> Settings:
         where = f"LOOKBACK_{name.upper()} or {toml}"
         given = "" if name in SECRETS else f" (given {first.get('input')!r})"
         raise UsageError(f"setting {name}: {first['msg']}{given}; see {where}") from None
+
+
+def _toml() -> Path:
+    """The settings file: LOOKBACK_CONFIG, or lookback.toml in the working folder."""
+    return Path(os.environ.get("LOOKBACK_CONFIG", "lookback.toml"))
 
 
 def _refuse_secrets_in(toml: Path) -> None:

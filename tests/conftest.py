@@ -1,0 +1,53 @@
+"""What all tests share: a home of their own, the sample night's clock, reference data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from db.clock import SAMPLE_SESSION, Night, night
+from db.sessions import Sessions, sessions
+from db.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A LOOKBACK_HOME and a PREFECT_HOME for every test; no setting leaks in."""
+    for name in [name for name in os.environ if name.startswith("LOOKBACK_")]:
+        if name != "LOOKBACK_REFERENCE_DATA":
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    monkeypatch.setenv("LOOKBACK_HOME", str(home))
+    monkeypatch.setenv("LOOKBACK_CONFIG", str(tmp_path / "lookback.toml"))
+    monkeypatch.setenv("PREFECT_HOME", str(home / "prefect"))
+    return home
+
+
+@pytest.fixture
+def settings(own_home: Path) -> Settings:
+    """Settings of the sample profile in the test's home."""
+    return load_settings(lock_wait_seconds=5)
+
+
+@pytest.fixture(scope="session")
+def calendar() -> Sessions:
+    """The New York Stock Exchange's sessions."""
+    return sessions("XNYS")
+
+
+@pytest.fixture
+def sample_night(settings: Settings, calendar: Sessions) -> Night:
+    """The sample profile's night, 2018-12-28."""
+    return night(settings, calendar, SAMPLE_SESSION)
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Iterator[Path]:
+    """The folder of reference data, or a skip that says what is missing."""
+    folder = os.environ.get("LOOKBACK_REFERENCE_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("LOOKBACK_REFERENCE_DATA is not set to a folder: real data is not there")
+    yield Path(folder)

@@ -7,6 +7,10 @@ function that needs the backend is called (TensorFlow's import takes 5-17 s).
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 
@@ -116,9 +120,32 @@ def _tensorflow_gpus() -> list[object]:
     return gpus
 
 
-def _configure_tensorflow(threads: int | None) -> None:
-    import tensorflow as tf
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Keep what C++ writes to standard error off a terminal; said after all if it ends badly.
 
+    TensorFlow looks for CUDA, and says so, before its logging can be told to be silent.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(terminal, said.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def _configure_tensorflow(threads: int | None) -> None:
+    with _muted():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices("GPU")
     tf.get_logger().setLevel("ERROR")
     try:
         if threads:

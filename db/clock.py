@@ -50,11 +50,10 @@ def night(settings: Settings, calendar: Sessions, session: date | None = None) -
     newest = calendar.last_closed(now, delay)
     if session is None:
         session = SAMPLE_SESSION if settings.profile == "sample" else newest
-    calendar.require(session)
-    cutoff = calendar.close(session) + delay
     if session > newest:
         raise UsageError(
-            f"the night of {session} begins at {cutoff:%Y-%m-%d %H:%M} UTC; "
-            f"the newest that can run is {newest}"
+            f"the cut-off of {session} has not come yet; the newest night that can run is {newest}"
         )
+    calendar.require(session)
+    cutoff = calendar.close(session) + delay
     return Night(session, cutoff, cutoff if settings.replays else now, settings.replays)

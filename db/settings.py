@@ -11,6 +11,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -68,15 +69,27 @@ class Settings(BaseSettings):
         30, ge=0, description="from publication until an order can act on it"
     )
 
-    fred_series: list[str] = Field(["SP500", "UMCSENT", "IPGMFN", "VIXCLS"])
+    fred_series: list[str] = Field(
+        ["SP500", "UMCSENT", "IPGMFN", "VIXCLS"], description="series of the live profile, as JSON"
+    )
     publication_lag_days: dict[str, float] = Field(
         default_factory=dict,
-        description="series -> days from period end to publication; overrides the built-in rules",
+        description="series: days from period end to publication, as JSON; overrides the "
+        "built-in rules; FF is the Fama-French library",
     )
-    symbols: list[str] = Field(default_factory=lambda: list(DEFAULT_SYMBOLS))
-    bars_vendor: Literal["yfinance", "tiingo"] = "yfinance"
+    symbols: list[str] = Field(
+        default_factory=lambda: list(DEFAULT_SYMBOLS),
+        description="stocks of the live profile, as JSON",
+    )
+    bars_vendor: Literal["yfinance", "tiingo"] = Field(
+        "yfinance", description="who delivers daily bars: yfinance, or tiingo (needs a key)"
+    )
     tiingo_api_key: SecretStr | None = Field(None, description="environment only")
-    history_start: str = Field("1990-01-01", description="first date asked of live sources")
+    history_start: str = Field(
+        "1990-01-01",
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="first date asked of live sources",
+    )
     files_dir: Path | None = Field(
         None, description="drops of the files profile; default: files/ under home"
     )
@@ -87,8 +100,8 @@ class Settings(BaseSettings):
     overlap_sessions: int = Field(
         10, ge=1, description="sessions before the watermark that are fetched again"
     )
-    request_timeout_seconds: float = Field(30.0, gt=0)
-    request_attempts: int = Field(4, ge=1, le=10)
+    request_timeout_seconds: float = Field(30.0, gt=0, description="of one request to a vendor")
+    request_attempts: int = Field(4, ge=1, le=10, description="tries of one request")
     request_backoff_seconds: float = Field(1.0, ge=0, description="first wait; doubles each time")
     lock_wait_seconds: float = Field(60.0, ge=0, description="bounded wait for the writer lock")
     keep_publications: int = Field(5, ge=2, description="old published copies kept for readers")
@@ -153,6 +166,12 @@ def load_settings(**overrides: Any) -> Settings:
         where = f"LOOKBACK_{name.upper()} or {toml}"
         given = "" if name in SECRETS else f" (given {first.get('input')!r})"
         raise UsageError(f"setting {name}: {first['msg']}{given}; see {where}") from None
+    except SettingsError as error:
+        name = str(error).split('"')[1] if '"' in str(error) else "of the environment"
+        raise UsageError(
+            f"setting {name}: LOOKBACK_{name.upper()} is no JSON; "
+            """lists are written as ["A", "B"], tables as {"A": 1}"""
+        ) from None
 
 
 def _toml() -> Path:
@@ -169,7 +188,9 @@ def _refuse_secrets_in(toml: Path) -> None:
         content = tomllib.loads(toml.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{toml} is not valid TOML: {error}") from None
-    for name in SECRETS & set(content):
+    # pydantic takes names in any case; a prefix copied from the environment is refused as well
+    names = {name.lower().removeprefix("lookback_") for name in content}
+    for name in SECRETS & names:
         raise UsageError(
             f"{toml} holds {name}; secrets come from the environment only: "
             f"set LOOKBACK_{name.upper()} and remove the line"

@@ -93,7 +93,7 @@ def score(run: steps.Run, signal: Signal, name: str) -> Scored:
         return scored
 
 
-@task(name="publish", cache_policy=NO_CACHE)
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)
 def publish(run: steps.Run) -> tuple[Path, int]:
     """Make the finished night visible to readers, atomically."""
     with step("publish") as shown:

@@ -1,0 +1,167 @@
+"""The command line: one line for each error, its exit code, and what it may not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from db.publishing import publish
+from db.settings import load_settings
+from db.warehouse import open_warehouse
+from flows.cli import main
+
+HEAVY = ("tensorflow", "keras", "great_expectations", "prefect", "pandas", "sqlalchemy", "numpy")
+
+
+def lookback(*arguments: str):
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.fixture
+def published(own_home: Path) -> Path:
+    with open_warehouse(load_settings(), "test") as warehouse:
+        publish(warehouse)
+    return own_home
+
+
+def one_line(result) -> str:
+    assert result.stdout == ""
+    assert result.stderr.startswith("lookback: ")
+    assert result.stderr.count("\n") == 1
+    return str(result.stderr)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("sql", "SELECT 1 AS one"), ("check",)])
+def test_reading_commands_import_nothing_heavy(published: Path, arguments: tuple[str, ...]) -> None:
+    forbidden = HEAVY if arguments[0] != "check" else HEAVY[:4]
+    code = (
+        "import sys\nfrom flows.cli import main\n"
+        f"sys.argv = ['lookback', *{arguments!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('heavy:', sorted(set({forbidden!r}) & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_sql_reads(published: Path) -> None:
+    result = lookback("sql", "SELECT count(*) AS n FROM signals", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == [{"n": 0}]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DROP TABLE signals",
+        "INSERT INTO ops.store VALUES ('a', 'b')",
+        "COPY signals TO 'stolen.csv'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "ATTACH 'other.duckdb'",
+        "SELECT 1; SELEC 2",
+        "SELECT nothing FROM nowhere",
+    ],
+)
+def test_sql_refuses_in_one_line(published: Path, query: str) -> None:
+    result = lookback("sql", query)
+    assert result.exit_code == 1
+    assert "the query was refused" in one_line(result)
+
+
+def test_sql_works_while_the_store_is_being_written(published: Path) -> None:
+    with open_warehouse(load_settings(), "a night") as warehouse, warehouse.transaction():
+        warehouse.native.execute("INSERT INTO ops.store VALUES ('half', 'done')")
+        ran = subprocess.run(
+            [sys.executable, "-m", "flows.cli", "sql", "SELECT count(*) AS n FROM ops.store"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+    assert "2" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nightly", "--session", "2018-12-25"), "no trading day of XNYS; nearest sessions: 2018"),
+        (("nightly", "--session", "2090-01-04"), "has not come yet"),
+        (("train", "no_such_model"), "the catalog has: sp500_next_close"),
+    ],
+)
+def test_wrong_usage(own_home: Path, arguments: tuple[str, ...], said: str) -> None:
+    result = lookback(*arguments)
+    assert result.exit_code == 2
+    assert said in one_line(result)
+
+
+def test_unknown_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKBACK_PROFILE", "bogus")
+    result = lookback("nightly")
+    assert result.exit_code == 2
+    assert "setting profile" in one_line(result)
+
+
+def test_another_profile_is_refused(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOKBACK_PROFILE", "live")
+    result = lookback("nightly")
+    assert result.exit_code == 1
+    assert "made by profile sample, this run has live" in one_line(result)
+
+
+def test_a_file_that_is_no_store(own_home: Path) -> None:
+    own_home.mkdir()
+    (own_home / "warehouse.duckdb").write_text("not a database")
+    assert "is no Lookback store" in one_line(lookback("nightly"))
+
+
+def test_a_database_that_is_no_store(own_home: Path) -> None:
+    own_home.mkdir()
+    with duckdb.connect(str(own_home / "warehouse.duckdb")) as foreign:
+        foreign.execute("CREATE TABLE mine (i INTEGER)")
+    assert "but no Lookback store" in one_line(lookback("nightly"))
+    with duckdb.connect(str(own_home / "warehouse.duckdb")) as foreign:
+        assert foreign.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [("mine",)]
+
+
+def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LOOKBACK_HOME", str(tmp_path / "file" / "home"))
+    result = lookback("nightly")
+    assert result.exit_code == 1
+    assert "cannot write to LOOKBACK_HOME" in one_line(result)
+
+
+def test_nothing_published_yet(own_home: Path) -> None:
+    for arguments in (("signals", "latest"), ("models", "list"), ("check",), ("sql", "SELECT 1")):
+        result = lookback(*arguments)
+        assert result.exit_code == 1
+        assert "run: lookback nightly" in one_line(result)
+
+
+def test_check_is_for_monitoring(published: Path) -> None:
+    result = lookback("check", "--json")
+    assert result.exit_code == 3
+    findings = json.loads(result.stdout)
+    assert {"level": "missing", "subject": "newest night"}.items() <= findings[0].items()
+
+
+def test_doctor_names_what_it_finds(own_home: Path) -> None:
+    result = lookback("doctor", "--json")
+    assert result.exit_code == 0
+    found = {row["subject"]: row for row in json.loads(result.stdout)}
+    assert found["duckdb"]["message"] == "1.5.5"
+    assert str(own_home) in found["home"]["message"]
+
+
+def test_lists(published: Path) -> None:
+    for arguments in (("signals", "latest"), ("models", "list"), ("features", "list")):
+        result = lookback(*arguments, "--json")
+        assert (result.exit_code, json.loads(result.stdout)) == (0, [])

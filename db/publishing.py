@@ -100,6 +100,8 @@ def query_published(
         connection.execute("SET lock_configuration = true")
         try:
             result = connection.execute(query, parameters)
+            if result is None:  # nothing but blanks and comments
+                raise StoreError("the query was refused: it is empty")
             columns = [column[0] for column in result.description or ()]
             return columns, result.fetchall() if columns else []
         except duckdb.Error as error:
@@ -123,7 +125,7 @@ def _write_parquet(warehouse: Warehouse, folder: Path) -> None:
             FROM main.signals
             ORDER BY signal, as_of, entity
         ) TO '{str(folder).replace("'", "''")}'
-        (FORMAT parquet, PARTITION_BY (signal, year), WRITE_PARTITION_COLUMNS true)
+        (FORMAT parquet, PARTITION_BY (signal, year))
         """
     )
 

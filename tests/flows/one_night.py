@@ -1,0 +1,41 @@
+"""A night by its steps, without Prefect: `python one_night.py SESSION`; for killing it."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+
+from db.clock import night
+from db.sessions import sessions
+from db.settings import load_settings
+from db.sources.catalog import sources
+from features.catalog import feature_views
+from flows import steps
+from models import recipes
+from signals.declaration import SIGNALS
+
+NAME = "sp500_next_close"
+
+
+def one_night(session: date) -> int:
+    """Run the night; returns its exit code."""
+    quick = recipes.RECIPES[NAME].with_changes(max_epochs=2, train_from=date(2016, 6, 1))
+    recipes.RECIPES[NAME] = quick
+    settings = load_settings()
+    run = steps.Run(settings, "nightly", night(settings, sessions(settings.calendar), session))
+    with steps.alone(run), steps.running(run):
+        catalog = sources(settings)
+        for source, request in zip(catalog, steps.requests(run, catalog), strict=True):
+            steps.take_over(run, steps.fetch(run, source, request))
+        for view in feature_views().values():
+            steps.materialize_view(run, view)
+        for name in steps.models_without_champion(run):
+            steps.train(run, name, lambda *_: None)
+        for signal in SIGNALS.values():
+            steps.score_signal(run, signal)
+        _, exit_code = steps.publish_night(run)
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(one_night(date.fromisoformat(sys.argv[1])))

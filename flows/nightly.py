@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from db.clock import night as night_of
@@ -18,88 +16,13 @@ from db.quality.rules import Result
 from db.sessions import sessions
 from db.settings import load_settings
 from db.sources.catalog import sources
-from db.sources.source import Request, Source
-from db.staging import Staged
 from features.catalog import feature_views
-from features.materialize import Materialized
-from features.view import FeatureView
 from flows import steps
-from flows.progress import step
 from flows.report import NightReport, night_markdown
+from flows.tasks import fetch, materialize, publish, score, take_over, train_model
 from models.registry import ModelVersion
-from signals.declaration import SIGNALS, Signal
+from signals.declaration import SIGNALS
 from signals.scoring import Scored
-
-# A vendor that was down for a moment is worth one more try after its own retries.
-FETCH_RETRIES = 1
-FETCH_RETRY_DELAY_SECONDS = 30
-
-
-@task(
-    name="fetch",
-    task_run_name="fetch {name}",
-    cache_policy=NO_CACHE,
-    retries=FETCH_RETRIES,
-    retry_delay_seconds=FETCH_RETRY_DELAY_SECONDS,
-    retry_condition_fn=steps.worth_retrying,
-)
-def fetch(run: steps.Run, source: Source, request: Request, name: str) -> Staged:
-    """Fetch what is new from one source."""
-    with step(f"fetch {name}") as shown:
-        staged = steps.fetch(run, source, request)
-        shown.detail = f"{staged.fetched:,} rows"
-        return staged
-
-
-@task(name="validate and append", task_run_name="validate and append {name}", cache_policy=NO_CACHE)
-def take_over(run: steps.Run, staged: Staged, name: str) -> tuple[Delivery, list[Result]]:
-    """Put one delivery through the quality gate and append what is good."""
-    with step(f"validate and append {name}") as shown:
-        delivery, results = steps.take_over(run, staged)
-        shown.detail = (
-            f"{delivery.appended:,} appended, {delivery.unchanged:,} unchanged, "
-            f"{delivery.quarantined:,} quarantined"
-        )
-        return delivery, results
-
-
-@task(name="materialize", task_run_name="materialize {name}", cache_policy=NO_CACHE)
-def materialize(run: steps.Run, view: FeatureView, name: str) -> Materialized:
-    """Bring one feature view up to date."""
-    with step(f"materialize {name}") as shown:
-        done = steps.materialize_view(run, view)
-        shown.detail = f"{done.added:,} rows added, {done.replaced:,} replaced"
-        return done
-
-
-@task(name="train", task_run_name="train {name}", cache_policy=NO_CACHE)
-def train_first(run: steps.Run, name: str) -> ModelVersion:
-    """Train a model that has no champion yet."""
-    with step(f"train {name}") as shown:
-        version = steps.train(run, name, shown.move)
-        shown.detail = f"{version.model_version}: {version.reason}"
-        return version
-
-
-@task(name="score", task_run_name="score {name}", cache_policy=NO_CACHE)
-def score(run: steps.Run, signal: Signal, name: str) -> Scored:
-    """Score one signal with its champion."""
-    with step(f"score {name}") as shown:
-        scored = steps.score_signal(run, signal)
-        shown.detail = (
-            f"{scored.new} new, {scored.revised} revised, {scored.unchanged} unchanged "
-            f"by {scored.model_version}"
-        )
-        return scored
-
-
-@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)
-def publish(run: steps.Run) -> tuple[Path, int]:
-    """Make the finished night visible to readers, atomically."""
-    with step("publish") as shown:
-        path, exit_code = steps.publish_night(run)
-        shown.detail = path.parent.name
-        return path, exit_code
 
 
 @flow(
@@ -172,7 +95,7 @@ def _train_missing(run: steps.Run) -> list[ModelVersion]:
     trained = []
     for name in steps.models_without_champion(run):
         try:
-            trained.append(train_first(run, name))
+            trained.append(train_model(run, name))
         except LookbackError as error:
             run.miss(str(error))
     return trained

@@ -86,7 +86,7 @@ class Run:
     @property
     def staging(self) -> Path:
         """Folder of what this run has fetched and not yet taken over."""
-        return self.settings.home / "staging" / self.run_id
+        return self.settings.home / "staging" / self.flow / self.run_id
 
     @property
     def purpose(self) -> str:
@@ -116,8 +116,10 @@ def alone(run: Run) -> Iterator[None]:
 def running(run: Run) -> Iterator[None]:
     """Record a run from its beginning to its end, whatever the end is.
 
-    A run that was killed is found by the next one as still running, and marked failed.
+    A run that was killed is found by the next one as still running, and marked failed;
+    what it had staged goes.
     """
+    shutil.rmtree(run.staging.parent, ignore_errors=True)
     with run.work.step(), run.warehouse() as warehouse:
         _mark_killed(warehouse, run)
         warehouse.upsert(runs, _run_row(run, "running"))
@@ -210,9 +212,12 @@ def take_over(run: Run, staged: Staged) -> tuple[Delivery, list[Result]]:
     with run.work.step():
         calendar = sessions(run.settings.calendar)
         with run.warehouse() as warehouse:
-            changed = vintages.restated(warehouse, staged)
-        if changed and staged.request.start is not None:
-            staged = staging.stage_whole(staged, changed)
+            incomplete = {
+                *vintages.restated(warehouse, staged),
+                *vintages.behind(warehouse, staged),
+            }
+        if incomplete and staged.request.start is not None:
+            staged = staging.stage_whole(staged, sorted(incomplete))
         with run.warehouse() as warehouse:
             delivery, results = ingest.take_over(
                 warehouse, staged, run.night, calendar, run.run_id, run.settings.data_docs

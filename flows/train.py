@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
 from db.clock import night as night_of
 from db.errors import LookbackError
@@ -12,20 +11,10 @@ from db.sessions import sessions
 from db.settings import load_settings
 from features.catalog import feature_views
 from flows import steps
-from flows.nightly import materialize, publish
-from flows.progress import step
 from flows.report import TrainReport
+from flows.tasks import materialize, publish, train_model
 from models.recipes import RECIPES
 from models.registry import ModelVersion
-
-
-@task(name="train", task_run_name="train {name}", cache_policy=NO_CACHE)
-def train_model(run: steps.Run, name: str) -> ModelVersion:
-    """Train one version and compare it with the champion."""
-    with step(f"train {name}") as shown:
-        version = steps.train(run, name, shown.move)
-        shown.detail = f"{version.model_version} is {version.stage}: {version.reason}"
-        return version
 
 
 @flow(name="train", flow_run_name="train")

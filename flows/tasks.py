@@ -1,0 +1,91 @@
+"""The steps as Prefect tasks, which announce themselves while they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from db.ingest import Delivery
+from db.quality.rules import Result
+from db.sources.source import Request, Source
+from db.staging import Staged
+from features.materialize import Materialized
+from features.view import FeatureView
+from flows import steps
+from flows.progress import step
+from models.registry import ModelVersion
+from signals.declaration import Signal
+from signals.scoring import Scored
+
+# A vendor that was down for a moment is worth one more try after its own retries.
+FETCH_RETRIES = 1
+FETCH_RETRY_DELAY_SECONDS = 30
+
+
+@task(
+    name="fetch",
+    task_run_name="fetch {name}",
+    cache_policy=NO_CACHE,
+    retries=FETCH_RETRIES,
+    retry_delay_seconds=FETCH_RETRY_DELAY_SECONDS,
+    retry_condition_fn=steps.worth_retrying,
+)
+def fetch(run: steps.Run, source: Source, request: Request, name: str) -> Staged:
+    """Fetch what is new from one source."""
+    with step(f"fetch {name}") as shown:
+        staged = steps.fetch(run, source, request)
+        shown.detail = f"{staged.fetched:,} rows"
+        return staged
+
+
+@task(name="validate and append", task_run_name="validate and append {name}", cache_policy=NO_CACHE)
+def take_over(run: steps.Run, staged: Staged, name: str) -> tuple[Delivery, list[Result]]:
+    """Put one delivery through the quality gate and append what is good."""
+    with step(f"validate and append {name}") as shown:
+        delivery, results = steps.take_over(run, staged)
+        shown.detail = (
+            f"{delivery.appended:,} appended, {delivery.unchanged:,} unchanged, "
+            f"{delivery.quarantined:,} quarantined"
+        )
+        return delivery, results
+
+
+@task(name="materialize", task_run_name="materialize {name}", cache_policy=NO_CACHE)
+def materialize(run: steps.Run, view: FeatureView, name: str) -> Materialized:
+    """Bring one feature view up to date."""
+    with step(f"materialize {name}") as shown:
+        done = steps.materialize_view(run, view)
+        shown.detail = f"{done.added:,} rows added, {done.replaced:,} replaced"
+        return done
+
+
+@task(name="train", task_run_name="train {name}", cache_policy=NO_CACHE)
+def train_model(run: steps.Run, name: str) -> ModelVersion:
+    """Train one version and compare it with the champion."""
+    with step(f"train {name}") as shown:
+        version = steps.train(run, name, shown.move)
+        shown.detail = f"{version.model_version} is {version.stage}: {version.reason}"
+        return version
+
+
+@task(name="score", task_run_name="score {name}", cache_policy=NO_CACHE)
+def score(run: steps.Run, signal: Signal, name: str) -> Scored:
+    """Score one signal with its champion."""
+    with step(f"score {name}") as shown:
+        scored = steps.score_signal(run, signal)
+        shown.detail = (
+            f"{scored.new} new, {scored.revised} revised, {scored.unchanged} unchanged "
+            f"by {scored.model_version}"
+        )
+        return scored
+
+
+@task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)
+def publish(run: steps.Run) -> tuple[Path, int]:
+    """Make the finished night visible to readers, atomically."""
+    with step("publish") as shown:
+        path, exit_code = steps.publish_night(run)
+        shown.detail = path.parent.name
+        return path, exit_code

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 
+from benchmarks.reference import reference_folder
 from db.quality.breaks import BROKEN, judge_breaks
 
 LABELS = Path(__file__).parents[1] / "tests/db/quality/break_labels.csv"
@@ -106,12 +105,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", action="store_true", help="figures only, as JSON")
     arguments = parser.parse_args()
-    folder = os.environ.get("LOOKBACK_REFERENCE_DATA")
-    if not folder:
-        print(f"set LOOKBACK_REFERENCE_DATA to the folder that holds {PANEL}", file=sys.stderr)
-        return 2
-
-    judged, figures = measure(Path(folder))
+    judged, figures = measure(reference_folder())
     if arguments.json:
         print(json.dumps({**figures, "weeks_table": judged.to_dict("records")}))
         return 0

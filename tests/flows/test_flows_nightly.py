@@ -60,7 +60,7 @@ def test_a_week_of_nights(night, own_home: Path) -> None:
     assert signal["tradable_from"] == NEXT
     assert signal["known_at"] == datetime.fromisoformat("2018-12-29T01:00+00:00")
     assert Path(first.data_docs).exists()
-    assert not list((own_home / "staging").glob("*"))
+    assert not list((own_home / "staging").rglob("*.parquet"))
 
     before = rows_hash(settings)
     again = night(session=FIRST)

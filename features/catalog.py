@@ -22,7 +22,10 @@ def feature_views() -> dict[str, FeatureView]:
     """
     catalog: dict[str, FeatureView] = {}
     for module in pkgutil.iter_modules(views.__path__):
-        view = importlib.import_module(f"{views.__name__}.{module.name}").VIEW
+        declared = importlib.import_module(f"{views.__name__}.{module.name}")
+        view: FeatureView | None = getattr(declared, "VIEW", None)
+        if view is None:
+            continue
         if view.name in catalog:
             raise UsageError(f"feature view {view.name} is declared twice: {module.name}.py")
         catalog[view.name] = view

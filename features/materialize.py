@@ -1,15 +1,19 @@
 """Bringing the tables of feature views up to date with the raw tables.
 
-A value has `known_at` and, once another vintage replaced it, `known_until`: a read as of
-any cut-off finds the value that was valid then. Work starts from the entities whose raw
-rows were ingested since the view's watermark.
+A value has `known_at` and, once something replaced it, `known_until`: a read as of any
+cut-off finds the value that was valid then. What was known goes from state to state: a
+state begins when a correction, or a value that came after later ones, became known, and
+within one only new dates are added. Work starts from the entities whose raw rows were
+ingested since the view's watermark; their tables are taken back to the time at which the
+first of those rows was known, and the states from there on are gone through again. So a
+late row gives the table that it would have given in time.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from db.errors import LookbackError
@@ -51,9 +55,11 @@ def materialize(warehouse: Warehouse, view: FeatureView) -> Materialized:
         watermark = _watermark(warehouse, view)
         try:
             newest = _touch(warehouse, view, watermark)
-            for instant in _instants(warehouse, view, watermark) if newest else ():
-                more, gone = _bring_up_to(warehouse, view, instant)
-                added, replaced = added + more, replaced + gone
+            if newest:
+                replaced += _rewind(warehouse, view)
+                for until in _states(warehouse, view):
+                    more, gone = _bring_up_to(warehouse, view, until)
+                    added, replaced = added + more, replaced + gone
         except duckdb.Error as error:
             cause = str(error).splitlines()[0]
             raise LookbackError(f"feature view {view.name} failed: {cause}") from None
@@ -83,12 +89,13 @@ def _watermark(warehouse: Warehouse, view: FeatureView) -> datetime | None:
 
 
 def _touch(warehouse: Warehouse, view: FeatureView, watermark: datetime | None) -> Any:
-    """Note the entities with raw rows newer than the watermark; returns the newest of those."""
+    """Note the entities with raw rows newer than the watermark; when the newest was ingested."""
     warehouse.native.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE touched AS
-        -- one row per entity that something new arrived for
-        SELECT {RAW_ENTITY[view.source]} AS entity, max(ingested_at) AS newest
+        -- one row per entity that something new arrived for, and when the first of it was known
+        SELECT {RAW_ENTITY[view.source]} AS entity, max(ingested_at) AS newest,
+            min(known_at) AS since
         FROM raw.{view.source}
         WHERE ingested_at > $1 OR $1 IS NULL
         GROUP BY ALL
@@ -99,75 +106,167 @@ def _touch(warehouse: Warehouse, view: FeatureView, watermark: datetime | None) 
     return found[0] if found else None
 
 
-def _instants(
-    warehouse: Warehouse, view: FeatureView, watermark: datetime | None
-) -> list[datetime | None]:
-    """Times at which a new vintage replaced an older one, oldest first; then the end of time.
-
-    Each is visited, so that a read between two corrections finds the first of them.
-    """
-    key = f"source, {RAW_ENTITY[view.source]}, {RAW_DATE[view.source]}"
-    corrections = warehouse.sql(
+def _rewind(warehouse: Warehouse, view: FeatureView) -> int:
+    """Take touched entities back to what was known before anything new; rows removed."""
+    removed = _changed(
+        warehouse,
         f"""
-        SELECT DISTINCT known_at
-        FROM (
-            SELECT known_at, ingested_at,
-                row_number() OVER (PARTITION BY {key} ORDER BY known_at, ingested_at) AS vintage
-            FROM raw.{view.source}
-            WHERE {RAW_ENTITY[view.source]} IN (SELECT entity FROM touched)
-        )
-        WHERE vintage > 1 AND (ingested_at > $1 OR $1 IS NULL)
-        ORDER BY known_at
+        DELETE FROM {view.table} t
+        USING touched e
+        WHERE t.entity = e.entity AND t.known_at >= e.since
         """,
-        watermark,
     )
-    return [*(instant for (instant,) in corrections), None]
+    _changed(
+        warehouse,
+        f"""
+        UPDATE {view.table} AS t
+        SET known_until = NULL
+        FROM touched e
+        WHERE t.entity = e.entity AND t.known_until >= e.since
+        """,
+    )
+    return removed
+
+
+def _states(warehouse: Warehouse, view: FeatureView) -> list[datetime | None]:
+    """Note what states the touched entities went through; the ends of those, oldest first.
+
+    The last state of each entity has not ended: None.
+    """
+    entity, date = RAW_ENTITY[view.source], RAW_DATE[view.source]
+    warehouse.native.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE states AS
+        -- one row per touched entity and state: when it began and when the next one did
+        WITH later AS (
+            -- on most nights nothing is known later than what is new: then there is no state
+            -- but the last, and no history to go through
+            SELECT DISTINCT t.entity
+            FROM raw.{view.source} r
+            JOIN touched t ON t.entity = r.{entity} AND r.known_at > t.since
+        ),
+        arrivals AS (
+            SELECT {entity} AS entity, known_at,
+                row_number() OVER (
+                    PARTITION BY source, {entity}, {date} ORDER BY known_at, ingested_at
+                ) > 1 AS corrects,
+                known_at > min(known_at) OVER (
+                    PARTITION BY source, {entity} ORDER BY {date} DESC
+                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+                ) AS overtaken
+            FROM raw.{view.source}
+            WHERE {entity} IN (SELECT entity FROM later)
+        ),
+        beginnings AS (
+            SELECT entity, since AS begins FROM touched
+            UNION
+            SELECT a.entity, a.known_at
+            FROM arrivals a
+            JOIN touched t ON t.entity = a.entity AND a.known_at > t.since
+            WHERE a.corrects OR a.overtaken
+        )
+        SELECT entity, begins,
+            lead(begins) OVER (PARTITION BY entity ORDER BY begins) AS ends
+        FROM beginnings
+        """
+    )
+    return [
+        ends
+        for (ends,) in warehouse.sql("SELECT DISTINCT ends FROM states ORDER BY ends NULLS LAST")
+    ]
 
 
 def _bring_up_to(
-    warehouse: Warehouse, view: FeatureView, instant: datetime | None
+    warehouse: Warehouse, view: FeatureView, until: datetime | None
 ) -> tuple[int, int]:
-    """Add what is new or different as of an instant (None: all); close what it replaces."""
-    warehouse.native.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE computed AS
-        WITH known AS (
-            FROM raw.{view.source}_as_of(coalesce($1, 'infinity'::TIMESTAMPTZ))
-            WHERE {RAW_ENTITY[view.source]} IN (SELECT entity FROM touched)
-        )
-        SELECT entity, CAST(date AS DATE) AS date, {", ".join(view.features)}, known_at
-        FROM ({view.sql})
-        """,
-        (instant,),
-    )
+    """Write the states that end at an instant (None: those that last); rows added, replaced."""
+    _compute(warehouse, view, until)
     same = " AND ".join(
         f"t.{feature} IS NOT DISTINCT FROM c.{feature}" for feature in view.features
     )
+    values = ", ".join(f"c.{feature}" for feature in view.features)
     warehouse.native.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE fresh AS
-        SELECT c.*
+        -- one row per new or changed value; a change was not known before its state began
+        SELECT c.entity, c.date, {values},
+            CASE WHEN t.entity IS NULL THEN c.known_at
+                ELSE greatest(c.known_at, s.begins) END AS known_at
         FROM computed c
-        ANTI JOIN {view.table} t
-            ON t.known_until IS NULL AND t.entity = c.entity AND t.date = c.date AND {same}
+        LEFT JOIN current_states s ON s.entity = c.entity
+        LEFT JOIN {view.table} t
+            ON t.known_until IS NULL AND t.entity = c.entity AND t.date = c.date
+        WHERE t.entity IS NULL OR NOT ({same})
         """
     )
-    replaced = warehouse.native.execute(
+    replaced = _changed(
+        warehouse,
         f"""
         UPDATE {view.table} AS t
         SET known_until = f.known_at
         FROM fresh f
         WHERE t.known_until IS NULL AND t.entity = f.entity AND t.date = f.date
-        """
-    ).fetchone()
+        """,
+    )
+    withdrawn = _changed(
+        warehouse,
+        f"""
+        UPDATE {view.table} AS t
+        SET known_until = s.begins
+        FROM current_states s
+        WHERE t.known_until IS NULL AND t.entity = s.entity
+            AND NOT EXISTS (FROM computed c WHERE c.entity = t.entity AND c.date = t.date)
+        """,
+    )
     columns = f"entity, date, {', '.join(view.features)}, known_at"
-    added = warehouse.native.execute(
+    added = _changed(
+        warehouse,
         f"""
         INSERT INTO {view.table} ({columns})
         SELECT {columns} FROM fresh ORDER BY entity, date
+        """,
+    )
+    return added, replaced + withdrawn
+
+
+def _compute(warehouse: Warehouse, view: FeatureView, until: datetime | None) -> None:
+    """Run the view's SQL on what was known when a state ended."""
+    warehouse.native.execute(
         """
-    ).fetchone()
-    return (added[0] if added else 0), (replaced[0] if replaced else 0)
+        CREATE OR REPLACE TEMP TABLE current_states AS
+        SELECT entity, begins FROM states WHERE ends IS NOT DISTINCT FROM $1
+        """,
+        (until,),
+    )
+    warehouse.native.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE computed AS
+        WITH known AS (
+            FROM raw.{view.source}_as_of(coalesce($1, 'infinity'::TIMESTAMPTZ))
+            WHERE {RAW_ENTITY[view.source]} IN (SELECT entity FROM current_states)
+        )
+        SELECT entity, CAST(date AS DATE) AS date, {", ".join(view.features)}, known_at
+        FROM (
+{view.sql}
+        )
+        """,
+        (until - timedelta(microseconds=1) if until else None,),
+    )
+    doubled = warehouse.one(
+        "SELECT entity, date, count(*) FROM computed GROUP BY ALL HAVING count(*) > 1 LIMIT 1"
+    )
+    if doubled is not None:
+        entity, date, count = doubled
+        raise LookbackError(
+            f"feature view {view.name} gives {count} rows for {entity} on {date}, where one is "
+            "wanted; does its SQL read more than one source?"
+        )
+
+
+def _changed(warehouse: Warehouse, statement: str) -> int:
+    """Rows that a statement added, changed or removed."""
+    found = warehouse.native.execute(statement).fetchone()
+    return int(found[0]) if found else 0
 
 
 def _record(warehouse: Warehouse, view: FeatureView, watermark: datetime | None) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Entity = Literal["symbol", "series", "document"]
 RawKind = Literal["observations", "bars"]
@@ -16,6 +16,12 @@ HorizonUnit = Literal["session", "week", "month"]
 ENGINE_VERSION = 1
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED = frozenset({"entity", "date", "known_at", "known_until"})
+
+# What SQL passes over, beside the texts in quotes that it does not.
+QUOTED_OR_BLANK = re.compile(
+    r"""('(?:[^']|'')*'|"(?:[^"]|"")*")|(?:--[^\n]*|/\*.*?\*/|\s)+""", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,25 @@ class FeatureView:
             raise UsageError(f"feature view {self.name!r}: names are lower case with underscores")
         if self.window < 1 or self.horizon < 1:
             raise UsageError(f"feature view {self.name}: window and horizon must be positive")
+        if self.largest_gap < 0:
+            raise UsageError(f"feature view {self.name}: largest_gap must not be negative")
+        for value, kind in (
+            (self.entity, Entity),
+            (self.source, RawKind),
+            (self.horizon_unit, HorizonUnit),
+        ):
+            if value not in get_args(kind):
+                raise UsageError(
+                    f"feature view {self.name}: {value!r} is none of {', '.join(get_args(kind))}"
+                )
+        for feature in self.features:
+            if not NAME.fullmatch(feature) or feature in RESERVED:
+                raise UsageError(
+                    f"feature view {self.name}: feature {feature!r} must be lower case with "
+                    f"underscores and none of {', '.join(sorted(RESERVED))}"
+                )
+        if len(set(self.features)) < len(self.features):
+            raise UsageError(f"feature view {self.name}: a feature is named twice")
         if self.target not in self.features:
             raise UsageError(
                 f"feature view {self.name}: target {self.target!r} is none of its features "
@@ -68,7 +93,7 @@ class FeatureView:
     def declaration(self) -> dict[str, Any]:
         """All that determines the values, JSON-able."""
         content = asdict(self) | {"engine": ENGINE_VERSION}
-        content["sql"] = " ".join(self.sql.split())
+        content["sql"] = _without_blanks(self.sql)
         del content["description"]
         return content
 
@@ -82,3 +107,8 @@ class FeatureView:
     def table(self) -> str:
         """Table of the materialized values in the store."""
         return f"features.{self.name}_{self.version}"
+
+
+def _without_blanks(sql: str) -> str:
+    """The SQL on one line, without comments; what is in quotes stays as it is."""
+    return QUOTED_OR_BLANK.sub(lambda match: match[1] or " ", sql).strip()

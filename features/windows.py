@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 
-from db.errors import LookAheadError
+from db.errors import LookAheadError, LookbackError
 from db.sessions import sessions
 
 if TYPE_CHECKING:
@@ -83,11 +83,14 @@ def read_windows(
     ------
     LookAheadError
         No cut-off was given, or one without a time zone.
+    LookbackError
+        This version of the view has not been materialized.
     """
     if not isinstance(cutoff, datetime) or cutoff.tzinfo is None:
         raise LookAheadError(
             f"reading feature view {view.name} needs a cut-off with a time zone, not {cutoff!r}"
         )
+    _require_materialized(warehouse, view)
     values = _visible(warehouse, view, cutoff)
     values["segment"] = _segments(warehouse, view, values, cutoff)
     windows = _cut(view, values[values["segment"] >= 0].reset_index(drop=True), warehouse.settings)
@@ -96,6 +99,17 @@ def read_windows(
     if as_of is None:
         return chosen
     return chosen.take((chosen.index["as_of"] == pd.Timestamp(as_of)).to_numpy())
+
+
+def _require_materialized(warehouse: Warehouse, view: FeatureView) -> None:
+    found = warehouse.one(
+        "SELECT 1 FROM main.feature_views WHERE view = ? AND version = ?", view.name, view.version
+    )
+    if found is None:
+        raise LookbackError(
+            f"feature view {view.name} has no values of its version {view.version} yet; "
+            "run: lookback nightly"
+        )
 
 
 def _visible(warehouse: Warehouse, view: FeatureView, cutoff: datetime) -> pd.DataFrame:
@@ -132,17 +146,16 @@ def _segments(
     inside = np.zeros(len(values), dtype=bool)
     entities, dates = values["entity"].to_numpy(), values["date"].to_numpy()
     for entity, session, until in breaks.itertuples(index=False):
-        rows = np.flatnonzero(entities == entity)
-        if not len(rows):
-            continue
-        first = np.searchsorted(dates[rows], session.to_datetime64())
-        if first < len(rows):
-            boundary[rows[first]] = True
+        # values are sorted by entity and date
+        start, stop = np.searchsorted(entities, entity), np.searchsorted(entities, entity, "right")
+        first = start + np.searchsorted(dates[start:stop], session.to_datetime64())
+        if first < stop:
+            boundary[first] = True
         if not pd.isna(until):
-            end = np.searchsorted(dates[rows], until.to_datetime64(), side="right")
-            inside[rows[first:end]] = True
-            if end < len(rows):
-                boundary[rows[end]] = True
+            end = start + np.searchsorted(dates[start:stop], until.to_datetime64(), side="right")
+            inside[first:end] = True
+            if end < stop:
+                boundary[end] = True
     return np.where(inside, -1, np.cumsum(boundary))
 
 
@@ -156,12 +169,17 @@ def _gaps(view: FeatureView, values: pd.DataFrame, settings: Settings) -> npt.ND
 
 
 def _positions(view: FeatureView, values: pd.DataFrame, settings: Settings) -> npt.NDArray[np.intp]:
-    """Each date as a count of sessions or months, so that distances are in the view's unit."""
+    """Each date as a count of sessions, weeks or months: distances are in the view's unit."""
     if view.horizon_unit == "month":
         months: npt.NDArray[np.intp] = (
             values["date"].dt.year * 12 + values["date"].dt.month
         ).to_numpy("int64")
         return months
+    if view.horizon_unit == "week":
+        monday = np.datetime64("1970-01-05")
+        days = (values["date"].to_numpy("datetime64[D]") - monday).astype("int64")
+        weeks: npt.NDArray[np.intp] = days // 7
+        return weeks
     calendar = sessions(settings.calendar)
     return calendar.index(values["date"].to_numpy())
 
@@ -178,6 +196,11 @@ def _cut(
     known = values["known_at"].to_numpy("datetime64[us]")
     ends = np.arange(length - 1, len(values))
     ends = ends[segment[ends] == segment[ends - length + 1]]
+    # a value that is not there (the first return of a history) is not padded either
+    gaps = np.concatenate([[0], np.cumsum(~np.isfinite(content).all(axis=1))])
+    ends = ends[gaps[ends + 1] == gaps[ends - length + 1]]
+    if not len(ends):
+        return _nothing(view)
 
     X = sliding_window_view(content, length, axis=0)[ends - length + 1].transpose(0, 2, 1)
     window_known = sliding_window_view(known, length)[ends - length + 1].max(axis=1)
@@ -210,6 +233,7 @@ def _labels(
         (ends + view.horizon < len(values))
         & (segment[ahead] == segment[ends])
         & (position[ahead] - position[ends] == view.horizon)
+        & np.isfinite(target[ahead])
     )
     return (
         np.where(there, target[ahead], np.float32("nan")),
@@ -234,18 +258,31 @@ def _nothing(
 
 
 def _snapshot(warehouse: Warehouse, view: FeatureView, cutoff: datetime) -> str:
-    """Content hash of the values visible at a cut-off, recorded: 16 hexadecimal digits."""
+    """Hash of all that windows are cut from at a cut-off, recorded: 16 hexadecimal digits.
+
+    That is the values with their `known_at`, and the price breaks that no window spans.
+    """
+    values = ", ".join(view.features)
     found = warehouse.one(
         f"""
-        SELECT count(*), coalesce(bit_xor(hash(entity, date, {", ".join(view.features)})), 0),
-            min(date), max(date)
-        FROM {view.table}
-        WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1)
+        WITH visible AS (
+            FROM {view.table}
+            WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1)
+        ),
+        breaks AS (
+            SELECT DISTINCT entity, session, until_session
+            FROM raw.price_breaks_as_of($1)
+            WHERE kind <> 'jump' AND entity IN (SELECT entity FROM visible)
+        )
+        SELECT count(*), min(date), max(date),
+            bit_xor(hash(entity, date, {values}, epoch_us(known_at))),
+            (SELECT bit_xor(hash(entity, session, until_session)) FROM breaks)
+        FROM visible
         """,
         cutoff,
     )
     assert found is not None
-    rows, content, first, last = found
+    rows, first, last, *content = found
     snapshot = hashlib.sha256(f"{view.version}:{rows}:{content}".encode()).hexdigest()[:16]
     warehouse.native.execute(
         """

@@ -290,13 +290,10 @@ def train(run: Run, name: str, move: Move) -> ModelVersion:
 
 
 def score_signal(run: Run, signal: Signal) -> Scored:
-    """Score one signal for the run's session and refresh the newest rows."""
-    with run.work.step():
+    """Score one signal for the run's session."""
+    with run.work.step(), run.warehouse() as warehouse:
         calendar = sessions(run.settings.calendar)
-        with run.warehouse() as warehouse:
-            scored = score(warehouse, signal, run.night, calendar, run.run_id)
-            refresh_latest(warehouse, calendar, run.night.session)
-        return scored
+        return score(warehouse, signal, run.night, calendar, run.run_id)
 
 
 # --------------------------------------------------------------------------- publishing
@@ -307,4 +304,6 @@ def publish_night(run: Run) -> tuple[Path, int]:
     with run.work.step():
         exit_code = close_books(run)
         with run.warehouse() as warehouse:
+            # ages move on also where nothing could be scored
+            refresh_latest(warehouse, sessions(run.settings.calendar), run.night.session)
             return publish(warehouse), exit_code

@@ -73,6 +73,7 @@ class Candidate:
     trained: TrainedVersion
     windows: Windows
     seconds: float
+    taken_up: bool = False
 
 
 SELECT = """
@@ -130,10 +131,12 @@ def train(
     name = version_name(recipe, windows, night)
     folder = settings.home / "models" / recipe.name / name
     began = time.perf_counter()
-    trained = _take_up(folder) or training.train(
-        recipe, windows, folder, progress=progress, device=device
-    )
-    return Candidate(recipe, name, trained, windows, time.perf_counter() - began)
+    for unfinished in folder.parent.glob(f".{name}.*.training"):
+        shutil.rmtree(unfinished)
+    found = _take_up(folder)
+    trained = found or training.train(recipe, windows, folder, progress=progress, device=device)
+    seconds = time.perf_counter() - began
+    return Candidate(recipe, name, trained, windows, seconds, taken_up=found is not None)
 
 
 def _take_up(folder: Path) -> TrainedVersion | None:
@@ -149,10 +152,17 @@ def _take_up(folder: Path) -> TrainedVersion | None:
 
 
 def register(warehouse: Warehouse, candidate: Candidate, night: Night, run_id: str) -> ModelVersion:
-    """Write a trained version into the registry and decide whether it becomes champion."""
+    """Write a trained version into the registry and decide whether it becomes champion.
+
+    Raises
+    ------
+    RegistryError
+        The version is registered, but the folder that was taken up is not the one that the
+        registry remembers.
+    """
     known = find(warehouse, candidate.recipe.name, candidate.model_version)
     if known is not None:
-        return known
+        return _renew(warehouse, candidate, known, night, run_id)
     incumbent = champion(warehouse, candidate.recipe.name)
     promoted, reason = _judge(warehouse.settings, candidate, incumbent)
     with warehouse.transaction():
@@ -164,6 +174,24 @@ def register(warehouse: Warehouse, candidate: Candidate, night: Night, run_id: s
     return registered
 
 
+def _renew(
+    warehouse: Warehouse, candidate: Candidate, known: ModelVersion, night: Night, run_id: str
+) -> ModelVersion:
+    """The registered version; where its damaged artefact was trained anew, with the new one."""
+    if candidate.trained.manifest_sha256 == known.artefact_sha256:
+        return known
+    if candidate.taken_up:
+        raise RegistryError(
+            f"{candidate.trained.folder} is not the artefact that the registry remembers for "
+            f"{known.model} {known.model_version}; remove the folder and train it again"
+        )
+    with warehouse.transaction():
+        warehouse.upsert(model_versions, _row(candidate, night, run_id, known.stage, known.reason))
+    renewed = find(warehouse, known.model, known.model_version)
+    assert renewed is not None
+    return renewed
+
+
 def promote(warehouse: Warehouse, model: str, model_version: str, reason: str, run_id: str) -> None:
     """Make a version champion and remember why; call inside a transaction.
 
@@ -173,6 +201,8 @@ def promote(warehouse: Warehouse, model: str, model_version: str, reason: str, r
         There is no such version.
     """
     before = champion(warehouse, model)
+    if before is not None and before.model_version == model_version:
+        return
     if find(warehouse, model, model_version) is None:
         raise RegistryError(
             f"model {model} has no version {model_version}; see: lookback models list"
@@ -217,9 +247,19 @@ def _judge(
 
     Both are measured on the candidate's test span, which neither has learned from: the
     candidate by its split, the champion where its own labels end before that span begins.
+    A champion that cannot score any more does not stay.
     """
     if incumbent is None:
         return True, "first version: there was no champion"
+    if incumbent.feature_version != candidate.windows.version:
+        return True, (
+            f"the champion reads version {incumbent.feature_version} of the feature view, "
+            f"which is now {candidate.windows.version}"
+        )
+    try:
+        artefacts.verify(settings.home / "models" / incumbent.artefact, incumbent.artefact_sha256)
+    except RegistryError as error:
+        return True, f"the champion cannot be loaded ({error})"
     metrics = candidate.trained.manifest.metrics
     test = candidate.windows.take(_test_rows(candidate))
     first_cutoff = test.index["known_at"].min()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from db.errors import UsageError
 
@@ -17,13 +16,11 @@ class Signal:
     name : of the signal.
     model : whose champion scores it.
     unit : of `value`, in words.
-    schedule : session (every night) or week (nights whose session is the week's last).
     """
 
     name: str
     model: str
     unit: str
-    schedule: Literal["session", "week"] = "session"
 
 
 SIGNALS = {

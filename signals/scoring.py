@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pandas as pd
 
 from db.clock import Night
@@ -148,7 +149,7 @@ def _rows(
     view = feature_view(windows.view)
     published_at = night.time()
     value = pd.Series(load(settings, version).predict(windows.X))
-    if not value.map(pd.notna).all():
+    if not np.isfinite(value.to_numpy("float64")).all():
         raise LookbackError(
             f"{declared.name}: {version.model_version} gave a score that is not finite"
         )

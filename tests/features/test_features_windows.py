@@ -1,0 +1,514 @@
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, example, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from db.errors import LookAheadError, LookbackError
+from db.quality.breaks import judge_breaks
+from db.settings import Settings
+from db.sources.sample import sample_sources
+from db.sources.source import Request
+from db.tables import price_breaks
+from db.warehouse import open_warehouse
+from features.catalog import feature_view
+from features.materialize import materialize
+from features.windows import read_windows
+
+# Two weeks of sessions, Christmas and a Wednesday of mourning after them.
+DAYS = [f"2018-12-{day}" for day in (10, 11, 12, 13, 14, 17, 18, 19, 20, 21)]
+END = pd.Timestamp("2018-12-22 02:00", tz="UTC")
+
+
+def read(raw, view, cutoff=END, **choice):
+    materialize(raw.warehouse, view)
+    return read_windows(raw.warehouse, view, cutoff, **choice)
+
+
+def ends(windows):
+    """Day of the month on which each window ends."""
+    return windows.index["as_of"].dt.day.tolist()
+
+
+def numbered(days=DAYS):
+    """Every session has its number as its value."""
+    return {day: float(number) for number, day in enumerate(days, start=1)}
+
+
+# ------------------------------------------------------------------------------- shapes
+
+
+def test_windows_are_oldest_first_with_the_next_close_as_label(raw, close):
+    raw.observe(numbered())
+    windows = read(raw, close)
+    assert (windows.X.shape, windows.X.dtype) == ((8, 3, 1), np.float32)
+    assert (windows.y.shape, windows.y.dtype) == ((8,), np.float32)
+    assert windows.X[0, :, 0].tolist() == [1.0, 2.0, 3.0]
+    assert windows.X[-1, :, 0].tolist() == [8.0, 9.0, 10.0]
+    assert windows.y.tolist()[:-1] == [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
+    assert np.isnan(windows.y[-1])
+    assert ends(windows) == [12, 13, 14, 17, 18, 19, 20, 21]
+    assert windows.index["known_at"].tolist() == [raw.known_at(day) for day in DAYS[2:]]
+    assert windows.index["label_known_at"].tolist()[:-1] == [raw.known_at(d) for d in DAYS[3:]]
+    assert pd.isna(windows.index["label_known_at"].iloc[-1])
+    assert (windows.view, windows.version, len(windows)) == ("close", close.version, 8)
+
+
+def test_several_features_keep_their_order(raw, close):
+    view = replace(
+        close,
+        name="two",
+        features=("close", "root"),
+        target="root",
+        sql=close.sql.replace("known_at", "sqrt(value) AS root, known_at"),
+    )
+    raw.observe(numbered())
+    windows = read(raw, view)
+    assert windows.X.shape == (8, 3, 2)
+    expected = np.array([[1, 1], [2, 2**0.5], [3, 3**0.5]], dtype=np.float32)
+    np.testing.assert_array_equal(windows.X[0], expected)
+    assert windows.y[0] == 2.0
+
+
+def test_entities_do_not_mix_and_rows_are_sorted_by_date_then_entity(raw, close):
+    raw.observe(numbered(), series="B")
+    raw.observe({day: 100.0 + value for day, value in numbered(DAYS[:5]).items()}, series="A")
+    windows = read(raw, close)
+    keys = list(zip(ends(windows), windows.index["entity"], strict=True))
+    assert keys == sorted(keys)
+    assert keys[:4] == [(12, "A"), (12, "B"), (13, "A"), (13, "B")]
+    of_a = (windows.index["entity"] == "A").to_numpy()
+    assert windows.X[of_a].min() > 100 > windows.X[~of_a].max()
+    # A's last value has no next one, whatever B does
+    assert windows.y[of_a].tolist()[:-1] == [104.0, 105.0]
+    assert np.isnan(windows.y[of_a][-1])
+
+
+def test_as_of_chooses_the_windows_of_one_date(raw, close):
+    raw.observe(numbered(), series="A")
+    raw.observe(numbered(), series="B")
+    chosen = read(raw, close, as_of=pd.Timestamp(DAYS[4]).date())
+    assert chosen.X[:, -1, 0].tolist() == [5.0, 5.0]
+    assert chosen.index["entity"].tolist() == ["A", "B"]
+    assert len(read(raw, close, as_of=pd.Timestamp("2018-12-15").date())) == 0
+
+
+def test_too_few_values_give_none(raw, close):
+    raw.observe(numbered(DAYS[:2]))
+    windows = read(raw, close)
+    assert (windows.X.shape, windows.y.shape, len(windows)) == ((0, 3, 1), (0,), 0)
+    assert str(windows.index["known_at"].dtype).endswith("UTC]")
+
+
+def test_take_by_flags_and_by_positions(raw, close):
+    raw.observe(numbered())
+    windows = read(raw, close)
+    flags = np.arange(8) % 2 == 0
+    for rows in (flags, np.flatnonzero(flags)):
+        taken = windows.take(rows)
+        assert taken.y[:3].tolist() == [4.0, 6.0, 8.0]
+        assert ends(taken) == [12, 14, 18, 20]
+        assert taken.index.index.tolist() == [0, 1, 2, 3]
+
+
+def test_a_value_that_is_not_there_is_in_no_window(raw, close):
+    sql = "SELECT series AS entity, period AS date, nullif(value, 4) AS close, known_at FROM known"
+    raw.observe(numbered())
+    windows = read(raw, replace(close, name="holed", sql=sql))
+    assert ends(windows) == [12, 18, 19, 20, 21]
+    assert np.isfinite(windows.X).all()
+    # the window to the 12th has no label: its target is not there
+    assert pd.isna(windows.index["label_known_at"].iloc[0])
+    assert np.isnan(windows.y[0])
+
+
+# ------------------------------------------------------------------------------- cut-off
+
+
+def test_only_what_was_known_is_seen(raw, close):
+    raw.observe(numbered())
+    cutoff = raw.known_at(DAYS[4])
+    assert ends(read(raw, close, cutoff)) == [12, 13, 14]
+    assert ends(read(raw, close, cutoff - timedelta(microseconds=1))) == [12, 13]
+
+
+def test_a_label_is_known_only_after_the_horizon(raw, close):
+    view = replace(close, name="far", horizon=3)
+    raw.observe(numbered())
+    windows = read(raw, view, raw.known_at(DAYS[7]))
+    assert windows.y[:3].tolist() == [6.0, 7.0, 8.0]
+    assert np.isnan(windows.y[3:]).all()
+    known = windows.index["label_known_at"]
+    assert known.tolist()[:3] == [raw.known_at(day) for day in DAYS[5:8]]
+    assert known[3:].isna().all()
+
+
+def test_a_window_of_corrected_values_says_when_it_was_known(raw, close):
+    raw.observe(numbered())
+    raw.observe({DAYS[2]: 3.5}, known_at=raw.known_at(DAYS[8]))
+    before = read(raw, close, raw.known_at(DAYS[7]))
+    after = read(raw, close, raw.known_at(DAYS[8]))
+    assert (before.X[0, 2, 0], after.X[0, 2, 0]) == (3.0, 3.5)
+    assert before.index["known_at"].iloc[0] == raw.known_at(DAYS[2])
+    assert after.index["known_at"].tolist()[:3] == [raw.known_at(DAYS[8])] * 3
+    assert after.index["known_at"].iloc[3] == raw.known_at(DAYS[5])
+
+
+@pytest.mark.parametrize("cutoff", [None, datetime(2018, 12, 28, 3), "2018-12-28", pd.NaT])
+def test_a_cutoff_is_an_instant(raw, close, cutoff):
+    raw.observe(numbered())
+    with pytest.raises(LookAheadError, match="view close needs a cut-off with a time zone"):
+        read(raw, close, cutoff)
+
+
+def test_the_cutoff_may_have_any_zone(raw, close):
+    raw.observe(numbered())
+    utc = raw.known_at(DAYS[4])
+    there = read(raw, close, utc.tz_convert("Asia/Tokyo").to_pydatetime())
+    assert there.data_snapshot == read(raw, close, utc).data_snapshot
+    assert len(there) == 3
+
+
+def test_a_view_that_has_no_values_yet_says_what_to_run(raw, close):
+    with pytest.raises(LookbackError, match=r"view close has no values .* run: lookback") as caught:
+        read_windows(raw.warehouse, close, END)
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------- gaps
+
+
+def without(*missing):
+    return {day: value for day, value in numbered().items() if day not in missing}
+
+
+def test_a_short_gap_is_passed_over_but_no_label_reaches_over_it(raw, close):
+    raw.observe(without(DAYS[4]))
+    windows = read(raw, close)
+    assert ends(windows) == [12, 13, 17, 18, 19, 20, 21]
+    assert windows.X[2, :, 0].tolist() == [3.0, 4.0, 6.0]
+    # from the 13th the next session is missing: what follows is two sessions ahead
+    assert np.isnan(windows.y[1])
+    assert pd.isna(windows.index["label_known_at"].iloc[1])
+    assert windows.y[[0, 2]].tolist() == [4.0, 7.0]
+
+
+@pytest.mark.parametrize(("missing", "spanned"), [(3, True), (4, False)])
+def test_a_gap_longer_than_the_view_allows_is_never_spanned(raw, close, missing, spanned):
+    raw.observe(without(*DAYS[3 : 3 + missing]))
+    windows = read(raw, close)
+    whole = [12, *[int(day[-2:]) for day in DAYS[5 + missing :]]]
+    across = [int(day[-2:]) for day in DAYS[3 + missing : 5 + missing]]
+    assert ends(windows) == sorted([*whole, *across] if spanned else whole)
+    assert np.isnan(windows.y[0])
+
+
+def test_closed_days_are_no_gap(raw, close):
+    """Weekends, Christmas: the next session is the next session."""
+    days = ["2018-12-20", "2018-12-21", "2018-12-24", "2018-12-26", "2018-12-27"]
+    strict = replace(close, name="strict", largest_gap=0)
+    raw.observe(numbered(days))
+    windows = read(raw, strict, pd.Timestamp("2018-12-31", tz="UTC"))
+    assert windows.y[:2].tolist() == [4.0, 5.0]
+    assert len(windows) == 3
+
+
+def test_gaps_and_horizons_of_monthly_views_are_in_months(raw, close):
+    view = replace(close, name="monthly", horizon_unit="month", largest_gap=0, horizon=2)
+    months = [f"2018-{month:02}-01" for month in range(1, 10) if month != 5]
+    raw.append_observations(
+        pd.DataFrame({"period": pd.to_datetime(months)}).assign(
+            value=[float(month[5:7]) for month in months],
+            known_at=pd.to_datetime(months, utc=True) + pd.Timedelta(days=45),
+        )
+    )
+    windows = read(raw, view)
+    assert windows.index["as_of"].dt.month.tolist() == [3, 4, 8, 9]
+    assert np.isnan(windows.y).all()
+    spanning = replace(view, name="spanning", largest_gap=1, horizon=1)
+    windows = read(raw, spanning)
+    assert windows.index["as_of"].dt.month.tolist() == [3, 4, 6, 7, 8, 9]
+    assert windows.y[[0, 2, 3, 4]].tolist() == [4.0, 7.0, 8.0, 9.0]
+    assert np.isnan(windows.y[[1, 5]]).all()
+
+
+def test_gaps_and_horizons_of_weekly_views_are_in_weeks(raw, close):
+    """Fridays; Thursday where Friday is a holiday, as on 2018-03-29."""
+    view = replace(close, name="weekly", horizon_unit="week", largest_gap=0)
+    weeks = ["2018-03-16", "2018-03-23", "2018-03-29", "2018-04-06", "2018-04-20", "2018-04-27"]
+    raw.observe(numbered(weeks))
+    windows = read(raw, view)
+    assert windows.index["as_of"].dt.strftime("%m-%d").tolist() == ["03-29", "04-06"]
+    assert windows.y[0] == 4.0
+    assert np.isnan(windows.y[1])
+
+
+# -------------------------------------------------------------------------------- breaks
+
+BREAK = DAYS[5]
+
+
+@pytest.mark.parametrize("kind", ["split", "level"])
+def test_no_window_and_no_label_across_a_price_break(raw, close, kind):
+    raw.observe(numbered())
+    raw.append_break(kind, BREAK, resolved=DAYS[7])
+    windows = read(raw, close)
+    assert ends(windows) == [12, 13, 14, 19, 20, 21]
+    assert windows.y[:2].tolist() == [4.0, 5.0]
+    assert np.isnan(windows.y[2])
+
+
+def test_a_spike_is_in_no_window(raw, close):
+    raw.observe(numbered())
+    raw.append_break("spike", DAYS[3], until=DAYS[4], resolved=DAYS[5])
+    windows = read(raw, close)
+    assert ends(windows) == [12, 19, 20, 21]
+    assert windows.X[1, :, 0].tolist() == [6.0, 7.0, 8.0]
+    assert np.isnan(windows.y[0])
+
+
+def test_a_jump_is_real(raw, close):
+    raw.observe(numbered())
+    raw.append_break("jump", BREAK, resolved=DAYS[7])
+    windows = read(raw, close)
+    assert len(windows) == 8
+    assert windows.y[:-1].tolist() == [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0]
+
+
+def test_a_jump_is_a_suspicion_until_it_is_resolved(raw, close):
+    raw.observe(numbered())
+    raw.append_break("jump", BREAK, resolved=DAYS[8])
+    resolved_at = raw.known_at(DAYS[8])
+    before = read(raw, close, resolved_at - timedelta(microseconds=1))
+    assert ends(before) == [12, 13, 14, 19]
+    assert np.isnan(before.y[2])
+    assert ends(read(raw, close, resolved_at)) == [12, 13, 14, 17, 18, 19, 20]
+    # before the suspicion itself there is nothing to suspect
+    assert ends(read(raw, close, raw.known_at(DAYS[4]))) == [12, 13, 14]
+
+
+def test_a_spike_is_a_suspicion_until_it_is_resolved(raw, close):
+    """Nobody knew yet that the level would come back: the rows are a new level so far."""
+    raw.observe(numbered())
+    raw.append_break("spike", DAYS[2], until=DAYS[4], resolved=DAYS[6])
+    suspected = read(raw, close, raw.known_at(DAYS[5]))
+    assert ends(suspected) == [14, 17]
+    assert ends(read(raw, close, raw.known_at(DAYS[7]))) == [19]
+
+
+def test_an_unresolved_break_is_pending(raw, close):
+    raw.observe(numbered())
+    raw.append_break("pending", BREAK)
+    assert ends(read(raw, close)) == [12, 13, 14, 19, 20, 21]
+
+
+def test_a_break_is_that_of_its_own_entity(raw, close):
+    for series in ("A", "B", "C"):
+        raw.observe(numbered(), series=series)
+    raw.append_break("split", BREAK, resolved=DAYS[7], entity="B")
+    raw.append_break("split", BREAK, resolved=DAYS[7], entity="BB")
+    windows = read(raw, close)
+    assert windows.index["entity"].value_counts().to_dict() == {"A": 8, "B": 6, "C": 8}
+
+
+def test_a_break_on_a_session_without_a_value_lies_before_the_next_one(raw, close):
+    raw.observe(without(BREAK))
+    raw.append_break("level", BREAK, resolved=DAYS[7])
+    windows = read(raw, close)
+    assert ends(windows) == [12, 13, 14, 20, 21]
+
+
+# ----------------------------------------------------------------------------- snapshots
+
+
+def test_the_same_content_has_the_same_snapshot(raw, close):
+    raw.observe(numbered())
+    first = read(raw, close)
+    assert read(raw, close).data_snapshot == first.data_snapshot
+    later = read(raw, close, END + timedelta(days=300))
+    assert later.data_snapshot == first.data_snapshot
+    raw.clear()
+    for day, value in reversed(numbered().items()):
+        raw.observe({day: value})
+    assert read(raw, close).data_snapshot == first.data_snapshot
+    recorded = raw.warehouse.sql("FROM main.data_snapshots")
+    assert len(recorded) == 1
+    name, view, version, cutoff, rows, oldest, newest = recorded[0]
+    assert (name, view, version) == (first.data_snapshot, "close", close.version)
+    assert (cutoff, rows) == (END, 10)
+    assert (str(oldest), str(newest)) == (DAYS[0], DAYS[-1])
+
+
+DIFFERENT = {
+    "one more row": lambda raw: raw.observe({"2018-12-24": 11.0}),
+    "one corrected": lambda raw: raw.observe({DAYS[2]: 3.5}, known_at=END),
+    "a break": lambda raw: raw.append_break("split", BREAK, resolved=DAYS[7]),
+    "a suspicion": lambda raw: raw.append_break("pending", BREAK),
+    "another series": lambda raw: raw.observe({DAYS[0]: 1.0}, series="OTHER"),
+}
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_different_content_has_another_snapshot(raw, close, what):
+    cutoff = pd.Timestamp("2018-12-26", tz="UTC")
+    raw.observe(numbered())
+    first = read(raw, close, cutoff)
+    DIFFERENT[what](raw)
+    assert read(raw, close, cutoff).data_snapshot != first.data_snapshot
+
+
+def test_the_version_of_the_view_and_the_time_of_knowing_are_in_the_snapshot(raw, close):
+    raw.observe(numbered())
+    first = read(raw, close)
+    assert read(raw, replace(close, window=4)).data_snapshot != first.data_snapshot
+    raw.clear()
+    raw.observe({day: value for day, value in numbered().items() if day != DAYS[0]})
+    raw.observe({DAYS[0]: 1.0}, known_at=raw.known_at(DAYS[1]))
+    assert read(raw, close).data_snapshot != first.data_snapshot
+
+
+# ---------------------------------------------------------------------------- truncation
+
+SYMBOLS = ["AMD", "BBY", "GE", "RRC"]
+
+STOCKS = {
+    "name": "stock_change",
+    "entity": "symbol",
+    "source": "bars",
+    "sql": """
+        SELECT entity, session AS date, adj_close AS close,
+            adj_close / lag(adj_close) OVER before - 1 AS change,
+            greatest(known_at, lag(known_at) OVER before) AS known_at
+        FROM known
+        WINDOW before AS (PARTITION BY entity ORDER BY session)
+    """,
+    "features": ("close", "change"),
+    "target": "change",
+    "window": 20,
+    "horizon": 5,
+}
+
+LEAKING = """
+    SELECT series AS entity, period AS date, known_at,
+        coalesce(lead(value) OVER (PARTITION BY series ORDER BY period), value) AS close
+    FROM known
+"""
+
+
+@pytest.fixture(scope="module")
+def history(calendar):
+    """Everything that the sample profile's S&P 500 and four stocks ever deliver."""
+    every = {source.name: source for source in sample_sources(Settings(profile="sample"))}
+    until = datetime(2023, 1, 1, tzinfo=UTC)
+    found = {}
+    for name, entities, column in (
+        ("sample.SP500", None, "period"),
+        ("sample.stocks", SYMBOLS, "session"),
+    ):
+        source = every[name]
+        frame = source.fetch(Request(None, until, entities)).frame
+        found[name] = frame.assign(known_at=source.availability.known_at(frame[column], calendar))
+    return found
+
+
+def judged(rows, entity, session, price, calendar):
+    """Breaks of a history as a night that has just these rows would judge them."""
+    found = []
+    for name, own in rows.groupby(entity):
+        panel = pd.DataFrame(
+            {"entity": name, "session": own[session], "close": own[price]}
+        ).reset_index(drop=True)
+        known = own.set_index(session)["known_at"]
+        breaks = judge_breaks(panel)
+        found.append(
+            breaks.assign(
+                known_at=breaks["session"].map(known),
+                resolved_at=pd.to_datetime(breaks["resolved_session"].map(known), utc=True),
+                source="sample",
+                ingested_at=pd.Timestamp("2030-01-01", tz="UTC"),
+                run_id="run",
+            )
+        )
+    return pd.concat(found, ignore_index=True)
+
+
+def fill(raw, history, cutoff=None):
+    """Put into a store what was known by a cut-off, and judge breaks on just that."""
+    raw.clear()
+    parts = {
+        name: rows if cutoff is None else rows[rows["known_at"] <= cutoff]
+        for name, rows in history.items()
+    }
+    levels, stocks = parts["sample.SP500"], parts["sample.stocks"]
+    raw.append_observations(levels.drop(columns="series"))
+    raw.append_bars(stocks)
+    for breaks in (
+        judged(levels, "series", "period", "value", raw.calendar),
+        judged(stocks, "entity", "session", "adj_close", raw.calendar),
+    ):
+        raw.warehouse.append(price_breaks, breaks)
+
+
+@pytest.fixture(scope="module")
+def full(empty_store, tmp_path_factory, history, calendar, raw_rows):
+    """The store that has received everything."""
+    home = tmp_path_factory.mktemp("full")
+    shutil.copy(empty_store, home / "warehouse.duckdb")
+    with open_warehouse(Settings(home=home, profile="sample"), "test") as warehouse:
+        raw = raw_rows(warehouse, calendar)
+        fill(raw, history)
+        yield raw
+
+
+def assert_same_to_the_bit(one, other):
+    assert one.X.tobytes() == other.X.tobytes()
+    assert one.y.tobytes() == other.y.tobytes()
+    pd.testing.assert_frame_equal(one.index, other.index)
+    assert one.data_snapshot == other.data_snapshot
+
+
+def windows_at(raw, view, cutoff):
+    materialize(raw.warehouse, view)
+    return read_windows(raw.warehouse, view, cutoff)
+
+
+# From four months into the history (1990-05-01) to its end, to the second.
+INSTANTS = st.integers(641_520_000, 1_672_000_000).map(lambda s: datetime.fromtimestamp(s, UTC))
+
+
+@given(cutoff=INSTANTS)
+@example(cutoff=datetime(2016, 4, 29, 3, tzinfo=UTC))  # AMD's jump of +52 % is a week old
+@example(cutoff=datetime(2018, 12, 29, 3, tzinfo=UTC))
+@examples(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_windows_of_the_full_store_are_those_of_one_that_never_saw_more(
+    full, raw, close, history, cutoff
+):
+    fill(raw, history, cutoff)
+    for view in (feature_view("sp500_close"), replace(close, **STOCKS)):
+        seen = windows_at(full, view, cutoff)
+        assert len(seen)
+        assert seen.index["known_at"].max() <= cutoff
+        assert_same_to_the_bit(seen, windows_at(raw, view, cutoff))
+
+
+def test_the_full_store_has_breaks_to_get_wrong(full):
+    kinds = dict(full.warehouse.sql("SELECT kind, count(*) FROM raw.price_breaks GROUP BY ALL"))
+    assert kinds["jump"] >= 3
+
+
+def test_the_check_finds_a_view_that_leaks(full, raw, close, history):
+    leaking = replace(close, name="leaking", sql=LEAKING)
+    cutoff = datetime(2018, 12, 15, 3, tzinfo=UTC)
+    fill(raw, history, cutoff)
+    with pytest.raises(AssertionError):
+        assert_same_to_the_bit(windows_at(full, leaking, cutoff), windows_at(raw, leaking, cutoff))
+    assert_same_to_the_bit(windows_at(full, close, cutoff), windows_at(raw, close, cutoff))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,9 +44,9 @@ def sample_night(settings: Settings, calendar: Sessions) -> Night:
 
 
 @pytest.fixture(scope="session")
-def reference_data() -> Iterator[Path]:
+def reference_data() -> Path:
     """The folder of reference data, or a skip that says what is missing."""
     folder = os.environ.get("LOOKBACK_REFERENCE_DATA")
     if not folder or not Path(folder).is_dir():
         pytest.skip("LOOKBACK_REFERENCE_DATA is not set to a folder: real data is not there")
-    yield Path(folder)
+    return Path(folder)

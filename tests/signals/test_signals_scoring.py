@@ -428,4 +428,4 @@ def test_the_tables_are_there_for_any_duckdb_reader(desk, night, settings, tmp_p
 def test_the_scores_of_the_contract_are_compared(desk):
     contract = {column.name for column in signals_table.columns}
     assert set(scoring.SCORES) <= contract
-    assert list(contract & set(scoring.CONTRACT)) == list(contract)
+    assert contract == set(scoring.CONTRACT)

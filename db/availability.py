@@ -58,6 +58,8 @@ class AfterPeriod:
     def known_at(self, dates: pd.Series, sessions: Sessions) -> pd.Series:
         del sessions  # a publication calendar, not an exchange's
         code = {"day": "D", "month": "M", "quarter": "Q"}[self.period]
+        if dates.empty:  # of no type: nothing was delivered
+            dates = dates.astype("datetime64[us]")
         end = dates.dt.to_period(code).dt.end_time.dt.ceil("D").astype("datetime64[us]")
         known: pd.Series = (end + pd.Timedelta(days=self.days)).dt.tz_localize("UTC")
         return known

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from db import vintages
+from db import judgements, vintages
 from db.clock import Night
 from db.errors import QualityError
 from db.raw_tables import RAW
@@ -27,7 +27,6 @@ from db.tables import (
     corporate_actions,
     deliveries,
     freshness,
-    price_breaks,
     validation_results,
     watermarks,
 )
@@ -84,7 +83,8 @@ def take_over(
     frame = pd.read_parquet(staged.rows)
     status = vintages.compare(warehouse, staged)
     anew = vintages.restated_whole(staged, frame, status, raw)
-    increment = frame[((status != "unchanged") & (status != "held") | anew).to_numpy()]
+    judged = status.isin(["new", "changed"]) | anew | vintages.contested(frame, status, raw)
+    increment = frame[judged.to_numpy()]
     verdict = validate(
         Batch(
             source=source.name,
@@ -103,7 +103,7 @@ def take_over(
         docs,
     )
     rows = vintages.stamp(warehouse, staged, verdict.accepted, status, anew, night, calendar)
-    held = int((status == "held").sum())
+    held = int(((status == "held") & ~judged).sum())
     delivery = Delivery(
         source.name,
         source.kind,
@@ -120,7 +120,8 @@ def take_over(
         vintages.append(warehouse, staged, rows, raw, run_id)
         vintages.quarantine(warehouse, staged, verdict.rejected, raw, run_id)
         vintages.append_actions(warehouse, staged, run_id)
-        _keep_breaks(warehouse, staged, verdict.breaks, increment, calendar, run_id)
+        refused = verdict.rejected[(status == "changed").to_numpy()[verdict.rejected.index]]
+        judgements.keep(warehouse, staged, verdict.breaks, rows, refused, night, calendar, run_id)
         _record(warehouse, staged, verdict, night, run_id, delivery)
         _measure_freshness(warehouse, source, night, verdict.stale or "", calendar)
     return delivery, verdict.results
@@ -174,44 +175,6 @@ def _actions(warehouse: Warehouse, staged: Staged) -> pd.DataFrame | None:
     if staged.actions is not None:
         stored = pd.concat([stored, pd.read_parquet(staged.actions)], ignore_index=True)
     return stored.drop_duplicates() if len(stored) else None
-
-
-def _keep_breaks(
-    warehouse: Warehouse,
-    staged: Staged,
-    breaks: pd.DataFrame,
-    increment: pd.DataFrame,
-    calendar: Sessions,
-    run_id: str,
-) -> None:
-    """Store new judgements; what was resolved before the increment began stays as it was."""
-    if breaks.empty or increment.empty:
-        return
-    source = staged.source
-    first = pd.to_datetime(increment[RAW[source.kind].date], errors="coerce").min()
-    fresh = breaks[breaks["resolved_session"].isna() | (breaks["resolved_session"] >= first)]
-    if fresh.empty:
-        return
-    rule = source.availability
-    rows = fresh.assign(
-        known_at=rule.known_at(fresh["session"], calendar),
-        resolved_at=rule.known_at(
-            fresh["resolved_session"].fillna(fresh["session"]), calendar
-        ).where(fresh["resolved_session"].notna()),
-        source=source.name,
-        ingested_at=pd.Timestamp(staged.fetched_at),
-        run_id=run_id,
-    )[[column.name for column in price_breaks.columns]]
-    with warehouse.relation(rows) as incoming:
-        warehouse.native.execute(
-            f"""
-            DELETE FROM {price_breaks.fullname} b
-            USING {incoming} i
-            WHERE b.source = i.source AND b.entity = i.entity
-                AND b.session = CAST(i.session AS DATE)
-            """
-        )
-    warehouse.append(price_breaks, rows)
 
 
 # --------------------------------------------------------------------------- recording

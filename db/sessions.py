@@ -23,6 +23,17 @@ FIRST_SESSION = "1960-01-01"
 YEARS_AHEAD = 1
 
 
+def _calendar(code: str, end: pd.Timestamp) -> ExchangeCalendar:
+    """The calendar from 1960, or from the first day that it knows (Tokyo: 1997)."""
+    import exchange_calendars
+
+    try:
+        return exchange_calendars.get_calendar(code, start=FIRST_SESSION, end=end)
+    except ValueError:
+        first = exchange_calendars.get_calendar(code).bound_min()
+        return exchange_calendars.get_calendar(code, start=first, end=end)
+
+
 class Sessions:
     """The sessions of one exchange, 1960 until a year ahead."""
 
@@ -31,9 +42,7 @@ class Sessions:
 
         end = pd.Timestamp.now().normalize() + pd.DateOffset(years=YEARS_AHEAD)
         try:
-            self._calendar: ExchangeCalendar = exchange_calendars.get_calendar(
-                code, start=FIRST_SESSION, end=end
-            )
+            self._calendar = _calendar(code, end)
         except exchange_calendars.errors.InvalidCalendarName:
             raise UsageError(
                 f"setting calendar: {code!r} is no exchange calendar; try XNYS, XNAS or XLON"

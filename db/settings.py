@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     @field_validator("home", "files_dir")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and "?" in str(value):
+            raise ValueError("DuckDB opens no path with a question mark")
         return value.expanduser().absolute() if value is not None else None
 
     @classmethod

@@ -68,7 +68,8 @@ def stage(source: Source, request: Request, folder: Path) -> Staged:
     fetched: Fetched = source.fetch(request)
     folder.mkdir(parents=True, exist_ok=True)
     rows = folder / f"{source.name}.parquet"
-    _in_full(fetched.frame, source).to_parquet(rows, index=False)
+    frame = _of_one_type(_in_full(fetched.frame, source), RAW[source.kind].entity)
+    frame.to_parquet(rows, index=False)
     actions = None
     if fetched.actions is not None and len(fetched.actions):
         actions = folder / f"{source.name}.actions.parquet"
@@ -98,6 +99,20 @@ def _in_full(frame: pd.DataFrame, source: Source) -> pd.DataFrame:
     return frame.assign(**blank)[[*columns, *extra]]
 
 
+def _of_one_type(frame: pd.DataFrame, entity: str) -> pd.DataFrame:
+    """Columns that mix numbers and text as text: a file has one type; the gate judges them."""
+    as_text = {}
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype != object:
+            continue
+        found = pd.api.types.infer_dtype(column)
+        # names that are all missing are text too: they are compared with stored ones
+        if found.startswith("mixed") or (found == "empty" and name == entity):
+            as_text[name] = column.where(column.isna(), column.astype("str")).astype("str")
+    return frame.assign(**as_text) if as_text else frame
+
+
 def stage_whole(staged: Staged, entities: Sequence[str]) -> Staged:
     """The same delivery with the whole history of `entities` instead of its newest part.
 
@@ -111,5 +126,13 @@ def stage_whole(staged: Staged, entities: Sequence[str]) -> Staged:
     frame = pd.read_parquet(staged.rows)
     others = frame[~frame[RAW[staged.source.kind].entity].isin(entities)]
     combined = pd.concat([others, pd.read_parquet(anew.rows)], ignore_index=True)
-    combined.to_parquet(staged.rows, index=False)
-    return replace(staged, fetched=len(combined), seconds=staged.seconds + anew.seconds)
+    # a file of its own: DuckDB may still hold parts of the one that it has read
+    combined_rows = staged.rows.with_name(f"{staged.source.name}.whole.parquet")
+    combined.to_parquet(combined_rows, index=False)
+    return replace(
+        staged,
+        rows=combined_rows,
+        fetched=len(combined),
+        problems=tuple(dict.fromkeys((*staged.problems, *anew.problems))),
+        seconds=staged.seconds + anew.seconds,
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from db.clock import Night
 from db.raw_tables import RAW, RawTable
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # How the gate marks rows that are good but held, because their whole increment is.
 HELD = "table: "
+# Rules that a row fails because of other rows or of the hour: it is judged again each night.
+JUDGED_AGAIN = ("duplicate", "conflict", "not_future")
 
 
 def restated(warehouse: Warehouse, staged: Staged) -> tuple[str, ...]:
@@ -38,6 +41,31 @@ def restated(warehouse: Warehouse, staged: Staged) -> tuple[str, ...]:
     entities = pd.read_parquet(staged.rows, columns=["entity"])["entity"]
     changed = entities[(status == "changed").to_numpy()]
     return tuple(sorted(changed.unique()))
+
+
+def behind(warehouse: Warehouse, staged: Staged) -> tuple[str, ...]:
+    """Symbols whose stored bars end before this delivery begins, or that are new.
+
+    A symbol that is added to the settings, or that a vendor did not answer for during some
+    nights, would otherwise keep a hole; its history is fetched whole, like a restated one.
+    """
+    if staged.source.kind != "bars" or staged.request.start is None or not staged.fetched:
+        return ()
+    rows = warehouse.sql(
+        """
+        SELECT i.entity
+        FROM (SELECT DISTINCT entity FROM read_parquet($2) WHERE entity IS NOT NULL) i
+        LEFT JOIN (
+            SELECT entity, max(session) AS newest FROM raw.bars WHERE source = $1 GROUP BY entity
+        ) s USING (entity)
+        WHERE s.newest IS NULL OR s.newest < $3
+        ORDER BY i.entity
+        """,
+        staged.source.name,
+        str(staged.rows),
+        staged.request.start,
+    )
+    return tuple(entity for (entity,) in rows)
 
 
 def compare(warehouse: Warehouse, staged: Staged) -> pd.Series:
@@ -56,15 +84,30 @@ def compare(warehouse: Warehouse, staged: Staged) -> pd.Series:
     )
     if stored is None or not stored[0]:
         return statuses
-    columns = {name for (name, *_) in warehouse.sql(f"DESCRIBE FROM '{staged.rows}'")}
+    columns = set(pq.read_schema(staged.rows).names)
     values = [name for name in raw.values if name in columns]
     same = " AND ".join(
         f"TRY_CAST(i.{name} AS DOUBLE) IS NOT DISTINCT FROM s.{name}" for name in values
     )
+    key = f"i.{raw.entity}, TRY_CAST(i.{raw.date} AS DATE)"
+    known_at = f"CAST({'i.known_at' if 'known_at' in columns else 'NULL'} AS TIMESTAMPTZ)"
     found = warehouse.frame(
         f"""
         WITH incoming AS (
-            SELECT *, row_number() OVER () - 1 AS position FROM read_parquet($2)
+            SELECT i.* EXCLUDE (file_row_number), file_row_number AS position,
+                {known_at} AS release,
+                -- a source with release dates may bring a later release of the same key
+                coalesce({known_at} < max({known_at}) OVER (PARTITION BY {key}), false)
+                    AS superseded
+            FROM read_parquet($2, file_row_number = true) i
+        ),
+        released AS (
+            SELECT DISTINCT i.position
+            FROM incoming i
+            JOIN {raw.name} s
+                ON s.source = $1 AND s.{raw.entity} = i.{raw.entity}
+                AND s.{raw.date} = TRY_CAST(i.{raw.date} AS DATE) AND s.known_at = i.release
+            WHERE i.superseded AND {same}
         ),
         stored AS (
             SELECT {raw.entity}, {raw.date}, {", ".join(raw.values)}
@@ -74,6 +117,8 @@ def compare(warehouse: Warehouse, staged: Staged) -> pd.Series:
         SELECT i.position,
             CASE
                 WHEN q.row_hash IS NOT NULL THEN 'held'
+                WHEN i.superseded AND r.position IS NOT NULL THEN 'unchanged'
+                WHEN i.superseded THEN 'new'
                 WHEN s.{raw.entity} IS NULL THEN 'new'
                 WHEN {same} THEN 'unchanged'
                 ELSE 'changed'
@@ -81,15 +126,18 @@ def compare(warehouse: Warehouse, staged: Staged) -> pd.Series:
         FROM incoming i
         LEFT JOIN stored s
             ON s.{raw.entity} = i.{raw.entity} AND s.{raw.date} = TRY_CAST(i.{raw.date} AS DATE)
+        LEFT JOIN released r ON r.position = i.position
         LEFT JOIN (
             SELECT DISTINCT row_hash
             FROM raw.quarantine
             WHERE source = $1 AND NOT starts_with(rule, '{HELD}')
+                AND NOT list_contains($3, rule)
         ) q ON q.row_hash = {_row_hash("i", raw, columns)}
         ORDER BY i.position
         """,
         source.name,
         str(staged.rows),
+        list(JUDGED_AGAIN),
     )
     statuses[:] = found["status"].to_numpy()
     return statuses
@@ -117,6 +165,21 @@ def restated_whole(
     return frame[raw.entity].isin(changed)
 
 
+def contested(frame: pd.DataFrame, status: pd.Series, raw: RawTable) -> pd.Series:
+    """Rows that share their key with a row to be judged, those already stored included.
+
+    Without them the gate would see only one side of a conflict, and take it.
+    """
+    keys = [name for name in (raw.entity, raw.date, "known_at") if name in frame]
+    shared = frame.duplicated(keys, keep=False)
+    if not shared.any():
+        return shared
+    moved = status.isin(["new", "changed"]).set_axis(frame.index)[shared]
+    groups = [frame.loc[shared, key] for key in keys]
+    judged = moved.groupby(groups, dropna=False).transform("any")
+    return judged.reindex(frame.index, fill_value=False) & (status != "held").to_numpy()
+
+
 def stamp(
     warehouse: Warehouse,
     staged: Staged,
@@ -130,18 +193,52 @@ def stamp(
     source = staged.source
     raw = RAW[source.kind]
     rows = accepted.copy(deep=False)
-    if "known_at" not in rows:
-        rows["known_at"] = source.availability.known_at(rows[raw.date], calendar)
-    # a changed value was not known before it was fetched
+    by_rule = source.availability.known_at(rows[raw.date], calendar)
+    given = "known_at" in rows
+    rows["known_at"] = rows["known_at"].fillna(by_rule) if given else by_rule
+    # a changed value was not known before it was fetched, nor before the one that it replaces
     fetched = pd.Timestamp(night.now).tz_convert("UTC").as_unit("us")
     positions = rows.index.to_numpy()
-    corrected = (status.to_numpy() == "changed")[positions] | anew.to_numpy()[positions]
+    restated_now = anew.to_numpy()[positions]
+    changed = (status.to_numpy() == "changed")[positions] & ~restated_now
+    corrected = changed | restated_now
+    if changed.any():
+        replaced = _newest_known_at(warehouse, source, rows, changed)
+        # a later release date of the source's own stands
+        corrected &= ~(given & (rows["known_at"] > replaced).to_numpy())
+        rows["known_at"] = rows["known_at"].where(
+            ~corrected | ~(replaced > rows["known_at"]), replaced
+        )
     rows["known_at"] = rows["known_at"].where(
         ~corrected | (rows["known_at"] > fetched).to_numpy(), fetched
     )
     if source.kind == "bars":
         rows = _with_history(warehouse, source, rows, anew.to_numpy()[positions])
     return rows
+
+
+def _newest_known_at(
+    warehouse: Warehouse, source: Source, rows: pd.DataFrame, changed: np.ndarray[Any, Any]
+) -> pd.Series:
+    """When the newest stored vintage of each changed row became known; NaT elsewhere."""
+    raw = RAW[source.kind]
+    keys = rows.loc[changed, [raw.entity]].assign(day=rows[raw.date], row=np.flatnonzero(changed))
+    with warehouse.relation(keys) as incoming:
+        found = warehouse.frame(
+            f"""
+            -- one row per changed row
+            SELECT i.row, max(s.known_at) AS known_at
+            FROM {incoming} i
+            JOIN {raw.as_of}('infinity'::TIMESTAMPTZ) s
+                ON s.source = $1 AND s.{raw.entity} = i.{raw.entity}
+                AND s.{raw.date} = CAST(i.day AS DATE)
+            GROUP BY i.row
+            """,
+            source.name,
+        )
+    newest = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
+    newest.iloc[found["row"].to_numpy()] = found["known_at"].to_numpy()
+    return newest
 
 
 def _with_history(
@@ -200,21 +297,34 @@ def append(
 def quarantine(
     warehouse: Warehouse, staged: Staged, rejected: pd.DataFrame, raw: RawTable, run_id: str
 ) -> None:
-    """Keep each rejected row once, with the rule and the reason."""
+    """Keep each rejected row once, with the rule and the reason.
+
+    The rows are read from the staged file: `compare` hashes them there, and a number that
+    went through a frame may be written in another way.
+    """
     if rejected.empty:
         return
     columns = set(rejected.columns)
-    rows = rejected.drop(columns=["known_at"], errors="ignore")
-    with warehouse.relation(rows) as incoming:
+    verdicts = rejected[["rule", "reason"]].assign(position=rejected.index.to_numpy())
+    with warehouse.relation(verdicts) as incoming:
         warehouse.native.execute(
             f"""
             INSERT INTO raw.quarantine
             SELECT $1, $2, CAST(r.{raw.entity} AS VARCHAR), TRY_CAST(r.{raw.date} AS DATE),
-                r.rule, r.reason, {_row_json("r", raw, columns)},
-                {_row_hash("r", raw, columns)}, $3, $4
-            FROM {incoming} r
+                v.rule, v.reason, {_row_json("r", raw, columns)},
+                {_row_hash("r", raw, columns)} AS row_hash, $3, $4
+            FROM read_parquet($5, file_row_number = true) r
+            JOIN {incoming} v ON v.position = r.file_row_number
+            ANTI JOIN raw.quarantine q
+                ON q.source = $1 AND q.rule = v.rule AND q.row_hash = {_row_hash("r", raw, columns)}
             """,
-            (staged.source.name, staged.source.kind, staged.fetched_at, run_id),
+            (
+                staged.source.name,
+                staged.source.kind,
+                staged.fetched_at,
+                run_id,
+                str(staged.rows),
+            ),
         )
 
 
@@ -226,7 +336,7 @@ def append_actions(warehouse: Warehouse, staged: Staged, run_id: str) -> None:
         f"""
         INSERT INTO {corporate_actions.fullname}
             (source, entity, ex_date, kind, factor, known_at, ingested_at, run_id)
-        SELECT $1, a.entity, CAST(a.ex_date AS DATE), a.kind, a.factor,
+        SELECT DISTINCT $1, a.entity, CAST(a.ex_date AS DATE), a.kind, a.factor,
             CAST(CAST(a.ex_date AS DATE) AS TIMESTAMPTZ), $2, $3
         FROM read_parquet($4) a
         ANTI JOIN {corporate_actions.fullname} s

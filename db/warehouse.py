@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
-from sqlalchemy import Connection, Engine, Table, create_engine, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -144,7 +144,8 @@ def _make_writable(home: Path) -> None:
 
 
 def _engine(path: Path) -> Engine:
-    return create_engine(f"duckdb:///{path}", poolclass=NullPool)
+    # not as text: a home named with ? or % would be another file
+    return create_engine(URL.create("duckdb", database=str(path)), poolclass=NullPool)
 
 
 @contextmanager

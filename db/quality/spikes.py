@@ -108,7 +108,8 @@ def _paths(batch: Batch, judged: Judged, good: Mask, older: pd.DataFrame) -> pd.
     names = {batch.entity: "entity", batch.day: "session", column: "price"}
     if "volume" in judged.columns:
         names["volume"] = "volume"
-    new = _sorted(judged, good & judged.canonical[column].notna().to_numpy(), list(names))
+    given = good & judged.canonical[column].notna().to_numpy()
+    new = _sorted(judged, given & _newest_release(batch, judged.canonical), list(names))
     new = new.rename(columns=names)
     if len(older):
         past = older[list(names)].rename(columns=names).dropna(subset=["price"])
@@ -123,6 +124,16 @@ def _paths(batch: Batch, judged: Judged, good: Mask, older: pd.DataFrame) -> pd.
         lowest = new.groupby("entity", observed=True)["price"].transform("min")
         new = new[lowest > 0].reset_index(drop=True)
     return new
+
+
+def _newest_release(batch: Batch, canonical: pd.DataFrame) -> Mask:
+    """Which rows are the newest release of their date: a path has one value a date."""
+    if "known_at" not in canonical:
+        return np.ones(len(canonical), dtype=bool)
+    releases = canonical.sort_values("known_at", kind="stable", na_position="first")
+    older = releases.duplicated([batch.entity, batch.day], keep="last")
+    newest: Mask = ~older.reindex(canonical.index).to_numpy()
+    return newest
 
 
 def _sorted(judged: Judged, chosen: Mask, names: list[str]) -> pd.DataFrame:

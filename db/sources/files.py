@@ -79,7 +79,10 @@ class Drop:
     @property
     def fingerprint(self) -> list[int]:
         """Size in bytes and time of the last change: what tells a changed file."""
-        status = self.path.stat()
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise SourceError(f"{self.path.name} cannot be read: {error.strerror}") from None
         return [status.st_size, status.st_mtime_ns]
 
     @cached_property
@@ -135,14 +138,24 @@ def _drops(folder: Path, suffixes: tuple[str, ...]) -> list[Drop]:
 
 
 def _dates(column: pd.Series) -> pd.Series:
-    """Midnight datetimes where the column holds dates; text that is no date stays as it is."""
+    """Midnight datetimes where the column holds dates; text that is no date stays as it is.
+
+    Beside such text the other dates are text too, in ISO form: the gate reads no other.
+    """
     if pd.api.types.is_datetime64_any_dtype(column):
         midnight: pd.Series = column.dt.tz_localize(None).dt.normalize().astype("datetime64[us]")
         return midnight
-    parsed = pd.to_datetime(column, errors="coerce", format="mixed")
+    if pd.api.types.is_integer_dtype(column):  # 20181228, not nanoseconds since 1970
+        column = column.astype("str")
+    try:
+        parsed = pd.to_datetime(column, errors="coerce", format="mixed")
+    except ValueError:  # offsets from UTC differ within the file
+        parsed = pd.to_datetime(column, errors="coerce", format="mixed", utc=True)
+    parsed = parsed.dt.tz_localize(None)
     if parsed.isna().equals(column.isna()):
         return parsed.dt.normalize().astype("datetime64[us]")
-    return column
+    as_text: pd.Series = column.where(parsed.isna(), parsed.dt.strftime("%Y-%m-%d"))
+    return as_text
 
 
 @dataclass(frozen=True)
@@ -157,13 +170,17 @@ class _Folder:
     ) -> tuple[pd.DataFrame, tuple[str, ...], dict[str, Any]]:
         parts, problems, state = [], [], {}
         for drop in _drops(self.folder, self.suffixes):
-            name, fingerprint = drop.path.name, drop.fingerprint
+            name = drop.path.name
             whole = request.start is None and request.entities is not None
-            if not whole and request.state.get(name) == fingerprint:
-                state[name] = fingerprint
-                continue
             try:
-                parts.append(drop.read(names, required))
+                fingerprint = drop.fingerprint
+                if not whole and request.state.get(name) == fingerprint:
+                    state[name] = fingerprint
+                    continue
+                part = drop.read(names, required)
+                if "session" in part:
+                    part["session"] = _dates(part["session"])
+                parts.append(part)
                 state[name] = fingerprint
             except SourceError as error:
                 problems.append(str(error))
@@ -187,7 +204,6 @@ class FilesBars:
         frame, problems, state = drops.read(request, BAR_NAMES, {"entity", "session"})
         if frame.empty:
             return Fetched(pd.DataFrame(columns=list(BAR_COLUMNS)), None, problems, state)
-        frame["session"] = _dates(frame["session"])
         if request.entities is not None:
             frame = frame[frame["entity"].isin(request.entities)].reset_index(drop=True)
         return Fetched(frame, None, problems, state)
@@ -213,10 +229,10 @@ class FilesSeries:
         return AfterPeriod(45, "month") if self.frequency == "month" else AFTER_DELIVERY
 
     def fetch(self, request: Request) -> Fetched:
-        fingerprint = {self.drop.path.name: self.drop.fingerprint}
-        if dict(request.state) == fingerprint and request.start is not None:
+        name, fingerprint = self.drop.path.name, self.drop.fingerprint
+        if request.state.get(name) == fingerprint and request.start is not None:
             empty = pd.DataFrame(columns=["series", "period", "value"])
-            return Fetched(empty, state=fingerprint)
+            return Fetched(empty, state=request.state)
         frame = self._long()
         frame["period"] = _dates(frame["period"])
         # "." and blanks are FRED's way to say: no value on this date
@@ -224,7 +240,8 @@ class FilesSeries:
         frame = frame[~missing].reset_index(drop=True)
         frame["value"] = _numbers(frame["value"])
         return Fetched(
-            self._stamped(frame), state=fingerprint | {"missing_marked": int(missing.sum())}
+            self._stamped(frame),
+            state={name: fingerprint, "missing_marked": int(missing.sum())},
         )
 
     def _long(self) -> pd.DataFrame:
@@ -235,6 +252,11 @@ class FilesSeries:
         if date_column is None:
             raise SourceError(
                 f"{self.drop.path.name} has no date column; it has {', '.join(columns.values())}"
+            )
+        if len(columns) < len(self.drop.relation.columns):
+            raise SourceError(
+                f"{self.drop.path.name} has two columns whose names differ only in case, "
+                "blanks or _; rename one of them"
             )
         wide = self.drop.read(
             {key: name if name != date_column else "period" for key, name in columns.items()},
@@ -254,7 +276,7 @@ class FilesSeries:
                     part["period"], sessions(self.calendar)
                 )
             )
-            for series, part in frame.groupby("series", sort=False)
+            for series, part in frame.groupby("series", sort=False, dropna=False)
         ]
         return pd.concat(stamped, ignore_index=True) if stamped else frame
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from db import judgements, vintages
 from db.clock import Night
+from db.documents import take_over_documents
 from db.errors import QualityError
 from db.raw_tables import RAW
 from db.sessions import Sessions
@@ -77,6 +78,8 @@ def take_over(
     """
     from db.quality.gate import Batch, validate
 
+    if staged.source.kind == "documents":
+        return _take_over_documents(warehouse, staged, night, calendar, run_id)
     started = time.perf_counter()
     source = staged.source
     raw = RAW[source.kind]
@@ -122,9 +125,37 @@ def take_over(
         vintages.append_actions(warehouse, staged, run_id)
         refused = verdict.rejected[(status == "changed").to_numpy()[verdict.rejected.index]]
         judgements.keep(warehouse, staged, verdict.breaks, rows, refused, night, calendar, run_id)
-        _record(warehouse, staged, verdict, night, run_id, delivery)
+        _record(warehouse, staged, verdict.results, night, run_id, delivery)
+        if not verdict.stopped:
+            _advance(warehouse, staged)
         _measure_freshness(warehouse, source, night, verdict.stale or "", calendar)
     return delivery, verdict.results
+
+
+def _take_over_documents(
+    warehouse: Warehouse, staged: Staged, night: Night, calendar: Sessions, run_id: str
+) -> tuple[Delivery, list[Result]]:
+    """Documents are judged row by row; a folder without new ones is no defect."""
+    started = time.perf_counter()
+    source = staged.source
+    with warehouse.transaction():
+        taken = take_over_documents(warehouse, staged, night, run_id)
+        delivery = Delivery(
+            source.name,
+            source.kind,
+            "partial" if staged.problems else "ok" if taken.appended else "unchanged",
+            fetched=staged.fetched,
+            unchanged=taken.unchanged,
+            appended=taken.appended,
+            quarantined=taken.quarantined,
+            problems=staged.problems,
+            seconds=staged.seconds + time.perf_counter() - started,
+        )
+        _require_balance(delivery)
+        _record(warehouse, staged, taken.results, night, run_id, delivery)
+        _advance(warehouse, staged)
+        _measure_freshness(warehouse, source, night, "", calendar)
+    return delivery, taken.results
 
 
 def record_failure(warehouse: Warehouse, source: Source, problem: str, run_id: str) -> Delivery:
@@ -214,14 +245,14 @@ def _delivery_row(delivery: Delivery, run_id: str) -> dict[str, Any]:
 def _record(
     warehouse: Warehouse,
     staged: Staged,
-    verdict: Verdict,
+    results: list[Result],
     night: Night,
     run_id: str,
     delivery: Delivery,
 ) -> None:
-    """Validation results, the delivery, and how far the source has been taken over."""
+    """Keep validation results and what became of the delivery."""
     warehouse.insert(deliveries, _delivery_row(delivery, run_id))
-    results = pd.DataFrame(
+    rows = pd.DataFrame(
         [
             {
                 "run_id": run_id,
@@ -238,15 +269,18 @@ def _record(
                 "detail": result.detail,
                 "validated_at": staged.fetched_at,
             }
-            for result in verdict.results
+            for result in results
         ]
     )
-    warehouse.append(validation_results, results)
-    if verdict.stopped:
-        return
+    warehouse.append(validation_results, rows)
+
+
+def _advance(warehouse: Warehouse, staged: Staged) -> None:
+    """Remember how far the source has been taken over."""
     raw = RAW[staged.source.kind]
     newest = warehouse.one(
-        f"SELECT max({raw.date}) FROM {raw.name} WHERE source = ?", staged.source.name
+        f"SELECT CAST(max({raw.date}) AS DATE) FROM {raw.name} WHERE source = ?",
+        staged.source.name,
     )
     warehouse.upsert(
         watermarks,
@@ -265,7 +299,8 @@ def _measure_freshness(
     raw = RAW[source.kind]
     found = warehouse.one(
         f"""
-        SELECT count(DISTINCT {raw.entity}), count(*), min({raw.date}), max({raw.date}),
+        SELECT count(DISTINCT {raw.entity}), count(*), CAST(min({raw.date}) AS DATE),
+            CAST(max({raw.date}) AS DATE),
             max(known_at)
         FROM {raw.name} WHERE source = ?
         """,
@@ -284,7 +319,7 @@ def _measure_freshness(
             "last_date": last,
             "last_known_at": known_at,
             "age": calendar.age(last, night.session) if last else None,
-            "stale": bool(stale) or not rows,
+            "stale": bool(stale) or (not rows and source.kind != "documents"),
             "session": night.session,
             "detail": stale,
         },

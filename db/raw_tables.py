@@ -29,4 +29,7 @@ RAW: dict[Kind, RawTable] = {
     "observations": RawTable(
         "raw.observations", "series", "period", ("value",), "raw.observations_as_of"
     ),
+    "documents": RawTable(
+        "raw.documents", "document_id", "time", ("entity", "text"), "raw.documents_as_of"
+    ),
 }

@@ -132,7 +132,19 @@ def stage_whole(staged: Staged, entities: Sequence[str]) -> Staged:
     return replace(
         staged,
         rows=combined_rows,
+        actions=_both_actions(staged, anew),
         fetched=len(combined),
         problems=tuple(dict.fromkeys((*staged.problems, *anew.problems))),
         seconds=staged.seconds + anew.seconds,
     )
+
+
+def _both_actions(staged: Staged, anew: Staged) -> Path | None:
+    """Corporate actions of both fetches: the whole history brings those that came before."""
+    found = [path for path in (staged.actions, anew.actions) if path is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    both = pd.concat([pd.read_parquet(path) for path in found], ignore_index=True)
+    path = staged.rows.with_name(f"{staged.source.name}.whole.actions.parquet")
+    both.drop_duplicates().to_parquet(path, index=False)
+    return path

@@ -111,7 +111,7 @@ documents = Table(
     _column("text", String, "the text as it came, UTF-8"),
     *_fetched_columns(),
     schema="raw",
-    comment="Raw texts, one row per (source, document_id)",
+    comment="Raw texts, one row per (source, document_id, known_at); a changed text is a new row",
 )
 
 price_breaks = Table(

@@ -94,10 +94,21 @@ class Drop:
             if suffix == ".parquet":
                 return connection.read_parquet(str(self.path))
             if suffix == ".jsonl":
-                return connection.read_json(str(self.path), format="newline_delimited")
+                return self._lines(connection)
             return connection.read_csv(str(self.path), header=True, all_varchar=True)
         except duckdb.Error as error:
             raise SourceError(f"{self.path.name} cannot be read: {_first_line(error)}") from None
+
+    def _lines(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        """JSON objects, one a line, every field as text: a time keeps its zone."""
+        keys = connection.execute(
+            "SELECT DISTINCT unnest(json_keys(json)) FROM read_ndjson_objects(?)", [str(self.path)]
+        ).fetchall()
+        if not keys:
+            raise SourceError(f"{self.path.name} cannot be read: it holds no JSON object")
+        return connection.read_json(
+            str(self.path), format="newline_delimited", columns={key: "VARCHAR" for (key,) in keys}
+        )
 
     def read(self, names: Mapping[str, str], required: set[str]) -> pd.DataFrame:
         """The columns that `names` knows, renamed; others are left out.

@@ -32,6 +32,15 @@ AS_OF_MACROS = {
                 ORDER BY known_at DESC, ingested_at DESC
             ) = 1
     """,
+    "raw.documents_as_of(ts)": """
+        -- one row per (source, document_id): its newest vintage known by ts
+        SELECT *
+        FROM raw.documents
+        WHERE known_at <= ts
+        QUALIFY row_number() OVER (
+            PARTITION BY source, document_id ORDER BY known_at DESC, ingested_at DESC
+        ) = 1
+    """,
     "raw.price_breaks_as_of(ts)": """
         -- one row per (source, entity, session): the judgement that could be reached by ts
         SELECT * REPLACE (
@@ -292,7 +301,7 @@ def upgrade() -> None:
             comment="run that fetched it: runs.run_id",
         ),
         schema="raw",
-        comment="Raw texts, one row per (source, document_id)",
+        comment="Raw texts, one row per (source, document_id, known_at); a changed text is a new row",
     )
     op.create_table(
         "price_breaks",

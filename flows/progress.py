@@ -115,5 +115,5 @@ class ConsoleProgress:
             self._bars.remove_task(self._tasks.pop(step))
         mark = "[red]✗[/]" if failed else "[green]✓[/]"
         self._bars.console.print(
-            f"{mark} {step:<34}{seconds:7.1f} s  [dim]{detail}[/]", highlight=False
+            f"{mark} {step:<38}{seconds:7.1f} s  [dim]{detail}[/]", highlight=False
         )

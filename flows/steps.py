@@ -21,13 +21,14 @@ from typing import Any
 
 from db import ingest, staging, vintages
 from db.clock import Night
-from db.errors import LookbackError, SourceError
+from db.errors import LookbackError
 from db.ingest import Delivery
 from db.locks import hold
 from db.publishing import publish
 from db.quality.rules import Result
 from db.sessions import sessions
 from db.settings import Settings
+from db.sources.http import RequestFailed
 from db.sources.source import Request, Source
 from db.staging import Staged
 from db.tables import runs
@@ -42,6 +43,9 @@ from models.registry import ModelVersion
 from models.training import Epoch
 from signals.declaration import SIGNALS, Signal
 from signals.scoring import Scored, refresh_latest, score
+
+# Answers that will not be another one in half a minute.
+REFUSALS = (400, 401, 403, 404)
 
 Move = Callable[[float, float, str], None]
 
@@ -202,9 +206,9 @@ def fetch(run: Run, source: Source, request: Request) -> Staged:
 
 
 def worth_retrying(_task: object, _run: object, state: Any) -> bool:
-    """Whether a failed fetch may go better a little later: only vendors that are asked live."""
+    """Whether a failed fetch may go better a little later: the vendor could not be reached."""
     failure = state.result(raise_on_failure=False)
-    return isinstance(failure, SourceError) and os.environ.get("LOOKBACK_PROFILE") == "live"
+    return isinstance(failure, RequestFailed) and failure.status not in REFUSALS
 
 
 def take_over(run: Run, staged: Staged) -> tuple[Delivery, list[Result]]:

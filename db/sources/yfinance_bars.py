@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,10 +63,7 @@ class YfinanceBars:
         SourceError
             Yahoo cannot be reached or has none of the symbols.
         """
-        import yfinance
-
-        # time zones and cookies that yfinance keeps between runs; else in the user's cache
-        yfinance.set_tz_cache_location(str(self._settings.home / "cache" / "yfinance"))
+        _open_cache(self._settings.home / "cache" / "yfinance")
         symbols = self._settings.symbols if request.entities is None else list(request.entities)
         start = first_date(request, self._settings).isoformat()
         with _yahoo_session(RetryPolicy.of(self.name, self._settings)) as session:
@@ -213,3 +211,16 @@ def _yahoo_session(policy: RetryPolicy) -> Iterator[Session[Any]]:
 
 def _one_line(error: Exception, symbol: str) -> str:
     return " ".join(str(error).removeprefix(f"${symbol}: ").split())[:160]
+
+
+def _open_cache(folder: Path) -> None:
+    """Open what yfinance keeps between runs (time zones, cookies), in our home.
+
+    Here, before its threads: two that open a new SQLite file at once find it locked.
+    """
+    import yfinance
+    from yfinance import cache
+
+    yfinance.set_tz_cache_location(str(folder))
+    cache.get_tz_cache().initialise()
+    cache.get_cookie_cache().initialise()

@@ -171,22 +171,29 @@ def _history(
 ) -> pd.DataFrame | None:
     """Stored rows before and around an increment, for judging its breaks and row count.
 
-    For an empty increment the newest row of each entity: enough to say whether it is stale.
+    For an empty increment the newest date of each entity: enough to say whether it is stale.
     """
     raw = RAW[source.kind]
-    first = pd.to_datetime(increment[raw.date], errors="coerce").min()
+    if increment.empty:
+        history = warehouse.frame(
+            f"""
+            SELECT {raw.entity}, CAST(max({raw.date}) AS TIMESTAMP) AS {raw.date},
+                {", ".join(f"NULL::DOUBLE AS {name}" for name in raw.values)}
+            FROM {raw.name}
+            WHERE source = $1
+            GROUP BY {raw.entity}
+            """,
+            source.name,
+        )
+        return history if len(history) else None
+    first = pd.to_datetime(increment[raw.date], errors="coerce", format="mixed").min()
     start: date | None = None
     if not pd.isna(first) and source.frequency == "session":
         start = calendar.offset(max(first.date(), FIRST_JUDGED), -JUDGED_HISTORY)
-    newest_only = (
-        f"QUALIFY row_number() OVER (PARTITION BY {raw.entity} ORDER BY {raw.date} DESC) = 1"
-    )
     history = warehouse.frame(
         f"""
-        SELECT {raw.entity}, CAST({raw.date} AS TIMESTAMP) AS {raw.date}, {", ".join(raw.values)}
-        FROM {raw.as_of}('infinity'::TIMESTAMPTZ)
-        WHERE source = $1 AND ({raw.date} >= $2 OR $2 IS NULL)
-        {newest_only if increment.empty else ""}
+        SELECT * REPLACE (CAST({raw.date} AS TIMESTAMP) AS {raw.date})
+        FROM ({raw.current("CAST($2 AS DATE)")})
         ORDER BY {raw.entity}, {raw.date}
         """,
         source.name,

@@ -110,9 +110,7 @@ def compare(warehouse: Warehouse, staged: Staged) -> pd.Series:
             WHERE i.superseded AND {same}
         ),
         stored AS (
-            SELECT {raw.entity}, {raw.date}, {", ".join(raw.values)}
-            FROM {raw.as_of}('infinity'::TIMESTAMPTZ)
-            WHERE source = $1
+            {raw.current(f"(SELECT min(TRY_CAST({raw.date} AS DATE)) FROM incoming)")}
         )
         SELECT i.position,
             CASE
@@ -229,7 +227,7 @@ def _newest_known_at(
             -- one row per changed row
             SELECT i.row, max(s.known_at) AS known_at
             FROM {incoming} i
-            JOIN {raw.as_of}('infinity'::TIMESTAMPTZ) s
+            JOIN {raw.name} s
                 ON s.source = $1 AND s.{raw.entity} = i.{raw.entity}
                 AND s.{raw.date} = CAST(i.day AS DATE)
             GROUP BY i.row

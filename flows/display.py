@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from flows.report import NightReport, TrainReport
@@ -66,7 +68,8 @@ def print_table(
         numeric = any(isinstance(row[number], int | float) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell(value) for value in row))
+        # text as it is: what stands in brackets is no markup
+        table.add_row(*(Text(cell(value)) for value in row))
     (console or new_console()).print(table)
 
 
@@ -102,7 +105,9 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
     )
     for failed in report.failed_checks:
         console.print(
-            f"  {failed.source}: {failed.rule} ({failed.unexpected:,} rows) {failed.detail}",
+            escape(
+                f"  {failed.source}: {failed.rule} ({failed.unexpected:,} rows) {failed.detail}"
+            ),
             highlight=False,
             soft_wrap=True,
         )
@@ -122,7 +127,7 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
         console,
     )
     for line in report.missing:
-        console.print(f"[yellow]missing[/] {line}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]missing[/] {escape(line)}", highlight=False, soft_wrap=True)
     console.print(
         f"published {report.published}\n"
         f"Lookback's own work {report.seconds:.1f} s, in all {whole_seconds:.1f} s "
@@ -140,7 +145,7 @@ def print_training(report: TrainReport) -> None:
         rows = [[row[name] for name in columns] for row in report.trained]
         print_table(columns, rows, "trained", console)
     for line in report.missing:
-        console.print(f"[yellow]missing[/] {line}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]missing[/] {escape(line)}", highlight=False, soft_wrap=True)
     console.print(
         f"published {report.published}\nLookback's own work {report.seconds:.1f} s; "
         f"exit code {report.exit_code}",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -115,5 +116,5 @@ class ConsoleProgress:
             self._bars.remove_task(self._tasks.pop(step))
         mark = "[red]✗[/]" if failed else "[green]✓[/]"
         self._bars.console.print(
-            f"{mark} {step:<38}{seconds:7.1f} s  [dim]{detail}[/]", highlight=False
+            f"{mark} {escape(step):<38}{seconds:7.1f} s  [dim]{escape(detail)}[/]", highlight=False
         )

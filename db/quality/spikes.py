@@ -22,6 +22,11 @@ BREAK_COLUMNS = (
 )  # fmt: skip
 
 
+# A series with fewer values than this at or below zero is a level, and those are errors.
+STRAY_SHARE = 0.01
+NEXT_TO_NOTHING = 1e-3
+
+
 @dataclass(frozen=True)
 class Spikes:
     """What the price paths show.
@@ -44,7 +49,11 @@ class Spikes:
 
 def no_breaks() -> pd.DataFrame:
     """A breaks frame without rows."""
-    return pd.DataFrame(columns=list(BREAK_COLUMNS))
+    days = ("session", "until_session", "resolved_session")
+    types = dict.fromkeys(days, "datetime64[us]") | {"ratio": "float64"}
+    return pd.DataFrame(columns=list(BREAK_COLUMNS)).astype(
+        {name: types.get(name, "str") for name in BREAK_COLUMNS}
+    )
 
 
 def find_spikes(
@@ -52,7 +61,7 @@ def find_spikes(
 ) -> Spikes:
     """Judges the paths of the rows that passed all other rules (`good`).
 
-    Only daily bars, and daily observations of series whose values are all positive.
+    Only daily bars, and daily observations of series that are levels.
     """
     nothing = Spikes(no_breaks(), np.full(len(good), -1, dtype=np.int64))
     if batch.frequency != "session":
@@ -121,9 +130,22 @@ def _paths(batch: Batch, judged: Judged, good: Mask, older: pd.DataFrame) -> pd.
         )
         new = path.sort_values(["entity", "session"], kind="stable", ignore_index=True)
     if batch.kind == "observations":
-        lowest = new.groupby("entity", observed=True)["price"].transform("min")
-        new = new[lowest > 0].reset_index(drop=True)
+        return _of_levels(new)
     return new
+
+
+def _of_levels(path: pd.DataFrame) -> pd.DataFrame:
+    """The series that are levels; spreads, returns and the like have no ratios to judge.
+
+    A stray value of a level that is not positive is judged as next to nothing: a spike, or
+    a suspicion while it is the newest.
+    """
+    positive = path["price"] > 0
+    share = positive.groupby(path["entity"], observed=True).transform("mean")
+    level = share > 1 - STRAY_SHARE
+    smallest = path["price"].where(positive).groupby(path["entity"], observed=True).transform("min")
+    price = path["price"].where(positive, smallest * NEXT_TO_NOTHING)
+    return path.assign(price=price)[level].reset_index(drop=True)
 
 
 def _newest_release(batch: Batch, canonical: pd.DataFrame) -> Mask:

@@ -58,6 +58,8 @@ DOCUMENT_NAMES = {
     "text": "text",
 }
 MONTHLY_SPACING_DAYS = 20
+# Orders in which dates are written where they are not ISO.
+DATE_ORDERS = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d")
 # A drop says nothing of its delay; four hours after the close a vendor's file is there.
 AFTER_DELIVERY = AfterClose(hours=4)
 WITH_THE_TEXT = AfterClose(hours=0)
@@ -158,15 +160,36 @@ def _dates(column: pd.Series) -> pd.Series:
         return midnight
     if pd.api.types.is_integer_dtype(column):  # 20181228, not nanoseconds since 1970
         column = column.astype("str")
-    try:
-        parsed = pd.to_datetime(column, errors="coerce", format="mixed")
-    except ValueError:  # offsets from UTC differ within the file
-        parsed = pd.to_datetime(column, errors="coerce", format="mixed", utc=True)
-    parsed = parsed.dt.tz_localize(None)
+    parsed = _read_dates(column)
     if parsed.isna().equals(column.isna()):
-        return parsed.dt.normalize().astype("datetime64[us]")
+        whole: pd.Series = parsed.dt.normalize().astype("datetime64[us]")
+        return whole
     as_text: pd.Series = column.where(parsed.isna(), parsed.dt.strftime("%Y-%m-%d"))
     return as_text
+
+
+def _read_dates(column: pd.Series) -> pd.Series:
+    """Dates of a column, NaT where there is none: ISO, or one other order for all the rest.
+
+    A date that is guessed alone turns 04/01 and 13/01 of one file into two orders. Where two
+    orders read as many of the dates and disagree, none is taken: the gate names the rows.
+    """
+    try:
+        parsed = pd.to_datetime(column, errors="coerce", format="ISO8601")
+    except ValueError:  # offsets from UTC differ within the file
+        parsed = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
+    parsed = parsed.dt.tz_localize(None).astype("datetime64[us]")
+    rest = column[parsed.isna() & column.notna()].astype("str").str.strip()
+    orders = [pd.to_datetime(rest, errors="coerce", format=order) for order in DATE_ORDERS]
+    best = max(orders, key=lambda dates: int(dates.notna().sum()))
+    rivals = [
+        dates
+        for dates in orders
+        if dates.notna().sum() == best.notna().sum() and not dates.equals(best)
+    ]
+    if not rivals:
+        parsed.loc[rest.index] = best.astype("datetime64[us]")
+    return parsed
 
 
 @dataclass(frozen=True)
@@ -356,6 +379,6 @@ def _frequency(drop: Drop) -> Frequency:
         head = drop.relation.project(f'"{columns[0]}"').limit(50).fetchall()
     except (SourceError, duckdb.Error):
         return "session"
-    dates = pd.to_datetime(pd.Series([row[0] for row in head]), errors="coerce", format="mixed")
+    dates = pd.to_datetime(_dates(pd.Series([row[0] for row in head])), errors="coerce")
     spacing = dates.drop_duplicates().diff().median()
     return "month" if spacing > pd.Timedelta(days=MONTHLY_SPACING_DAYS) else "session"

@@ -165,3 +165,9 @@ def test_lists(published: Path) -> None:
     for arguments in (("signals", "latest"), ("models", "list"), ("features", "list")):
         result = lookback(*arguments, "--json")
         assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+
+
+def test_sql_shows_brackets_as_they_are(published: Path) -> None:
+    result = lookback("sql", "SELECT '[/foo] [red]x' AS m")
+    assert result.exit_code == 0
+    assert "[/foo] [red]x" in result.stdout

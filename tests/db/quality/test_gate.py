@@ -578,3 +578,20 @@ def test_every_rule_has_a_name_of_its_own() -> None:
             rules = [*row_rules(kind, frequency), *increment_rules(kind, frequency, Limits())]
             names = [rule.name for rule in rules]
             assert len(set(names)) == len(names)
+
+
+def test_a_series_of_spreads_is_judged_without_ratios() -> None:
+    from db.quality.spikes import no_breaks
+
+    assert no_breaks()["session"].dtype == "datetime64[us]"
+
+
+def test_a_stray_negative_level_does_not_switch_the_gate_off() -> None:
+    from db.quality.spikes import _of_levels
+
+    path = pd.DataFrame({"entity": "X", "session": range(300), "price": 100.0})
+    path.loc[7, "price"] = -100.0
+    levels = _of_levels(path)
+    assert len(levels) == 300
+    assert levels.loc[7, "price"] == pytest.approx(0.1)
+    assert _of_levels(path.assign(price=path["price"] - 100.0)).empty

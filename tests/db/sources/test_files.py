@@ -14,6 +14,7 @@ import pytest
 from db.availability import AfterClose, AfterPeriod
 from db.errors import SourceError
 from db.settings import Settings, load_settings
+from db.sources import files as files_module
 from db.sources.catalog import sources
 from db.sources.files import Drop, FilesBars, FilesDocuments, FilesSeries, files_sources
 from db.sources.source import Fetched, Request, Source
@@ -333,3 +334,14 @@ def test_dates_with_and_without_a_zone(files: Settings) -> None:
     (folder / "c.csv").write_text("symbol,date,close\nC,2018-12-27,1\nC,2018-12-28,2\n")
     frame = whole(bars_of(files)).frame
     assert [str(day.date()) for day in frame["session"]] == ["2018-12-27", "2018-12-28"] * 3
+
+
+@pytest.mark.parametrize("order", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y"])
+def test_one_order_of_dates_a_file(order: str) -> None:
+    days = pd.Series(pd.bdate_range("2022-01-03", "2022-06-30").as_unit("us"))
+    assert files_module._dates(days.dt.strftime(order)).equals(days)
+
+
+def test_dates_that_two_orders_read_are_not_guessed() -> None:
+    text = pd.Series(["04/01/2022", "05/01/2022", "06/01/2022"])
+    assert files_module._dates(text).equals(text)

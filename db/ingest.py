@@ -22,7 +22,7 @@ from db.documents import take_over_documents
 from db.errors import QualityError
 from db.raw_tables import RAW
 from db.sessions import Sessions
-from db.sources.source import ACTION_COLUMNS, Source
+from db.sources.source import ACTION_COLUMNS, Source, publishes_vintages
 from db.staging import Staged
 from db.tables import (
     corporate_actions,
@@ -102,6 +102,8 @@ def take_over(
             fetched_at=staged.fetched_at,
             sessions=calendar,
             availability=source.availability,
+            marked_missing=staged.marked_missing,
+            vintages=publishes_vintages(source),
         ),
         docs,
     )

@@ -84,6 +84,18 @@ class Sessions:
         found[inside] = self._days[position[inside]] == wanted[inside]
         return np.where(found, position, -1)
 
+    def table(self) -> pd.DataFrame:
+        """All sessions with columns session, number, week_end, month_end (datetime64)."""
+        days = pd.Series(self._days.astype("datetime64[us]"))
+        return pd.DataFrame(
+            {
+                "session": days,
+                "number": np.arange(len(days), dtype="int32"),
+                "week_end": days.groupby(days.dt.to_period("W-SUN")).transform("max"),
+                "month_end": days.groupby(days.dt.to_period("M")).transform("max"),
+            }
+        )
+
     def previous(self, day: date) -> date:
         """The last session before `day`."""
         return self.offset(day, -1)

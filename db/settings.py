@@ -19,7 +19,7 @@ from db.errors import UsageError
 
 Profile = Literal["sample", "live", "files"]
 
-SECRETS = frozenset({"tiingo_api_key"})
+SECRETS = frozenset({"fred_api_key", "tiingo_api_key"})
 
 # Twenty large US stocks, the same that the sample profile carries.
 DEFAULT_SYMBOLS = [
@@ -71,6 +71,11 @@ class Settings(BaseSettings):
 
     fred_series: list[str] = Field(
         ["SP500", "UMCSENT", "IPGMFN", "VIXCLS"], description="series of the live profile, as JSON"
+    )
+    fred_api_key: SecretStr | None = Field(
+        None,
+        description="environment only; with it the monthly series of the live profile come with "
+        "all their vintages and release dates (ALFRED)",
     )
     publication_lag_days: dict[str, float] = Field(
         default_factory=dict,

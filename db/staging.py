@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Staged:
-    """What a source delivered, on disk, not yet taken over."""
+    """What a source delivered, on disk, not yet taken over.
+
+    `marked_missing` holds series and date of what the source says has no value.
+    """
 
     source: Source
     request: Request
@@ -36,6 +39,7 @@ class Staged:
     state: dict[str, Any]
     fetched_at: datetime
     seconds: float
+    marked_missing: tuple[tuple[str, date], ...] = ()
 
 
 def request_for(warehouse: Warehouse, source: Source, night: Night, calendar: Sessions) -> Request:
@@ -84,7 +88,14 @@ def stage(source: Source, request: Request, folder: Path) -> Staged:
         dict(fetched.state),
         fetched_at,
         time.perf_counter() - started,
+        _pairs(fetched.marked_missing),
     )
+
+
+def _pairs(marked: pd.DataFrame | None) -> tuple[tuple[str, date], ...]:
+    if marked is None or marked.empty:
+        return ()
+    return tuple(zip(marked["series"].astype("str"), marked["period"].dt.date, strict=True))
 
 
 def _in_full(frame: pd.DataFrame, source: Source) -> pd.DataFrame:

@@ -93,12 +93,35 @@ corporate_actions = Table(
     metadata,
     _column("source", String, "where it came from"),
     _column("entity", String, "symbol"),
-    _column("ex_date", Date, "first session that trades without the entitlement"),
-    _column("kind", String, "split or dividend"),
-    _column("factor", Double, "split: new shares per old share; dividend: cash per share"),
+    _column(
+        "ex_date",
+        Date,
+        "first session that trades without the entitlement; of a delisting, "
+        "the first without trading",
+    ),
+    _column("kind", String, "split, dividend or delisting"),
+    _column(
+        "factor",
+        Double,
+        "split: new shares per old share; dividend: cash per share; delisting: 0",
+    ),
     *_fetched_columns(),
     schema="raw",
     comment="Splits and dividends, applied to raw prices when they are read",
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    _column("source", String, "where it came from"),
+    _column("universe", String, "name of the universe, e.g. an index"),
+    _column("entity", String, "symbol"),
+    _column("first_session", Date, "first session as a member"),
+    _column("last_session", Date, "last session as a member", null=True),
+    *_fetched_columns(),
+    schema="raw",
+    comment="Members of universes by date, one row per (source, universe, entity, "
+    "first_session, known_at); a changed row is a new vintage",
 )
 
 documents = Table(
@@ -301,9 +324,21 @@ feature_views = Table(
     _column("entities", BigInteger, "entities with rows"),
     _column("first_date", Date, "oldest row", null=True),
     _column("last_date", Date, "newest row", null=True),
-    _instant("watermark", "UTC: newest ingested_at of a raw row that is reflected", null=True),
+    _instant("watermark", "UTC: newest known_at of a raw row that is reflected", null=True),
     _instant("materialized_at", "UTC time", null=True),
+    _column("description", String, "what it is, for people", null=True),
+    _column("reflected", JSON, "rows of each raw table that it has read", null=True),
     comment="Declared feature views and versions, and how far they are materialized",
+)
+
+exchange_sessions = Table(
+    "sessions",
+    metadata,
+    _column("session", Date, "trading day of the exchange calendar"),
+    _column("number", Integer, "sessions before it in the calendar"),
+    _column("week_end", Date, "last session of its week, Monday to Sunday"),
+    _column("month_end", Date, "last session of its month"),
+    comment="The exchange's sessions, from 1960 until a year ahead",
 )
 
 data_snapshots = Table(

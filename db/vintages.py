@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from db.clock import Night
 from db.raw_tables import RAW, RawTable
 from db.sessions import Sessions
-from db.sources.source import Source
+from db.sources.source import Source, publishes_vintages
 from db.staging import Staged
 from db.tables import corporate_actions
 
@@ -75,6 +75,8 @@ def compare(warehouse: Warehouse, staged: Staged) -> pd.Series:
     statuses = pd.Series("new", index=range(staged.fetched), dtype="object")
     if not staged.fetched:
         return statuses
+    if publishes_vintages(source):
+        return _compare_vintages(warehouse, staged, raw)
     stored = warehouse.one(
         f"""
         SELECT EXISTS (FROM {raw.name} WHERE source = $1)
@@ -139,6 +141,70 @@ def compare(warehouse: Warehouse, staged: Staged) -> pd.Series:
     )
     statuses[:] = found["status"].to_numpy()
     return statuses
+
+
+def _compare_vintages(warehouse: Warehouse, staged: Staged, raw: RawTable) -> pd.Series:
+    """Status of every row of a source that publishes vintages: new, unchanged or held.
+
+    A row is unchanged if its value is the one that stood at its own `known_at`: the one stored
+    for that very publication, else that of the publication before it, in the store or in this
+    delivery. Several publications of a value may come at once and in any order. One that comes
+    again with another value is new: it was ingested later, and is the one that is read.
+    """
+    columns = set(pq.read_schema(staged.rows).names)
+    found = warehouse.frame(
+        f"""
+        WITH incoming AS (
+            SELECT i.file_row_number AS position, i.{raw.entity} AS entity,
+                TRY_CAST(i.{raw.date} AS DATE) AS day, TRY_CAST(i.value AS DOUBLE) AS value,
+                CAST(i.known_at AS TIMESTAMPTZ) AS known_at, q.row_hash IS NOT NULL AS held
+            FROM read_parquet($2, file_row_number = true) i
+            LEFT JOIN (
+                SELECT DISTINCT row_hash
+                FROM raw.quarantine
+                WHERE source = $1 AND NOT starts_with(rule, '{HELD}')
+                    AND NOT list_contains($3, rule)
+            ) q ON q.row_hash = {_row_hash("i", raw, columns)}
+        ),
+        -- one row per publication of a value; rows that the gate will refuse confirm nothing
+        sound AS (
+            SELECT entity, day, known_at, any_value(value) AS delivered
+            FROM incoming
+            WHERE NOT held AND isfinite(value) AND day <= $4
+            GROUP BY entity, day, known_at
+            HAVING count(DISTINCT value) = 1
+        ),
+        stored AS (
+            SELECT {raw.entity} AS entity, {raw.date} AS day, known_at,
+                arg_max(value, ingested_at) AS stored
+            FROM {raw.name}
+            WHERE source = $1
+            GROUP BY ALL
+        ),
+        standing AS (
+            SELECT *, lag(coalesce(delivered, stored)) OVER (
+                    PARTITION BY entity, day ORDER BY known_at
+                ) AS before
+            FROM sound FULL JOIN stored USING (entity, day, known_at)
+        )
+        SELECT i.position,
+            CASE
+                WHEN i.held THEN 'held'
+                WHEN i.value = coalesce(s.stored, s.before) THEN 'unchanged'
+                ELSE 'new'
+            END AS status
+        FROM incoming i
+        LEFT JOIN standing s
+            ON s.delivered IS NOT NULL AND s.entity = i.entity AND s.day = i.day
+            AND s.known_at = i.known_at
+        ORDER BY i.position
+        """,
+        staged.source.name,
+        str(staged.rows),
+        list(JUDGED_AGAIN),
+        staged.fetched_at.date(),
+    )
+    return found["status"].astype("object")
 
 
 def _row_json(alias: str, raw: RawTable, columns: set[str]) -> str:

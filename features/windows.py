@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from numpy.lib.stride_tricks import sliding_window_view
+import pyarrow as pa
+from numpy.lib.stride_tricks import as_strided
 
 from db.errors import LookAheadError, LookbackError
 from db.sessions import sessions
+from features.rolling import Ints, positions
 
 if TYPE_CHECKING:
     from db.settings import Settings
     from db.warehouse import Warehouse
     from features.view import FeatureView
+
+# Calendar days from one row of a view to the next, at most on average, and some to spare.
+DAYS_A_ROW = {"session": 1.46, "week": 7.0, "month": 30.5}
+DAYS_SPARE = 35
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,13 @@ class Windows:
     y : float32 (n,), the target over the horizon; NaN where the horizon has not
         passed by the cut-off.
     index : one row for each window, sorted by `as_of` then `entity`, columns
-        `entity` (str), `as_of` (datetime64, the session of the last value),
+        `entity` (category of str), `as_of` (datetime64, the session of the last value),
         `known_at` (UTC, when the whole window was known),
-        `label_known_at` (UTC, when `y` became known; NaT where it has not).
+        `label_known_at` (UTC, when `y` became known; NaT where it has not), and the
+        static inputs that the view declares: `month` (1..12), `weekday` (0 is Monday).
     view : name of the view.
     version : version (hash of the declaration) of the view.
-    data_snapshot : content hash of the raw rows that the windows were cut from.
+    data_snapshot : content hash of the values that the windows were cut from.
     """
 
     X: npt.NDArray[np.float32]
@@ -63,12 +71,52 @@ class Windows:
         )
 
 
+@dataclass(frozen=True)
+class Visible:
+    """A view's values as seen at a cut-off, one vintage each, by entity and date.
+
+    Arrays of shape (n,); `values` float64 (n, F); `known_at` in microseconds since 1970.
+    """
+
+    names: npt.NDArray[np.object_]
+    entity: npt.NDArray[np.int32]
+    date: npt.NDArray[np.datetime64]
+    values: npt.NDArray[np.float64]
+    known_at: Ints
+
+    def __len__(self) -> int:
+        return len(self.entity)
+
+    def chosen(self, rows: npt.NDArray[np.bool_]) -> Visible:
+        """These rows, by mask."""
+        if rows.all():
+            return self
+        return replace(
+            self,
+            entity=self.entity[rows],
+            date=self.date[rows],
+            values=self.values[rows],
+            known_at=self.known_at[rows],
+        )
+
+    def rows_of(self, name: str) -> slice:
+        """Where the rows of an entity lie."""
+        code = np.searchsorted(self.names, name)
+        if code == len(self.names) or self.names[code] != name:
+            return slice(0, 0)
+        start, stop = np.searchsorted(self.entity, (code, code + 1))
+        return slice(int(start), int(stop))
+
+
 def read_windows(
     warehouse: Warehouse,
     view: FeatureView,
     cutoff: datetime,
     *,
     as_of: date | None = None,
+    universe: str | None = None,
+    entities: Sequence[str] = (),
+    features: Sequence[str] = (),
 ) -> Windows:
     """Windows of a view as they could be seen at a cut-off; labels by the same rule.
 
@@ -78,218 +126,379 @@ def read_windows(
     view : what to read.
     cutoff : UTC instant; only rows with `known_at <= cutoff` are seen.
     as_of : only windows that end on this date; None for all.
+    universe : only windows that end while their entity is a member, as known at the cut-off.
+    entities : only these; none for all.
+    features : only these of the view's values, in this order; none for all. A window needs
+        a value in each of its rows only for the features read (and the target for `y`).
 
     Raises
     ------
     LookAheadError
         No cut-off was given, or one without a time zone.
     LookbackError
-        This version of the view has not been materialized.
+        This version of the view has not been materialized; or there is no such universe,
+        or no such feature.
     """
+    require_cutoff(cutoff, f"reading feature view {view.name}")
+    require_materialized(warehouse, view)
+    wanted = tuple(features) or view.names
+    unknown = set(wanted) - set(view.names)
+    if unknown:
+        raise LookbackError(f"feature view {view.name} has no feature {', '.join(sorted(unknown))}")
+    read = wanted if view.target in wanted else (*wanted, view.target)
+    seen = _visible(warehouse, view, read, cutoff, as_of, entities)
+    breaks = _breaks(warehouse, cutoff)
+    segment = _segments(view, seen, breaks, warehouse.settings)
+    seen, segment = seen.chosen(segment >= 0), segment[segment >= 0]
+    _mask(view, read, seen, segment)
+    members = _members(warehouse, universe, seen, cutoff) if universe else None
+    chosen = _Chosen(len(wanted), read.index(view.target), members, as_of)
+    X, y, index = _cut(view, chosen, seen, segment, warehouse.settings)
+    snapshot = _snapshot(warehouse, view, seen, segment, cutoff)
+    return Windows(X, y, index, view.name, view.version, snapshot)
+
+
+def require_cutoff(cutoff: Any, purpose: str) -> None:
+    """Refuse what is no instant: a read without a cut-off would see the future."""
     if not isinstance(cutoff, datetime) or cutoff.tzinfo is None:
-        raise LookAheadError(
-            f"reading feature view {view.name} needs a cut-off with a time zone, not {cutoff!r}"
-        )
-    _require_materialized(warehouse, view)
-    values = _visible(warehouse, view, cutoff)
-    values["segment"] = _segments(warehouse, view, values, cutoff)
-    windows = _cut(view, values[values["segment"] >= 0].reset_index(drop=True), warehouse.settings)
-    snapshot = _snapshot(warehouse, view, cutoff)
-    chosen = Windows(*windows, view.name, view.version, snapshot)
-    if as_of is None:
-        return chosen
-    return chosen.take((chosen.index["as_of"] == pd.Timestamp(as_of)).to_numpy())
+        raise LookAheadError(f"{purpose} needs a cut-off with a time zone, not {cutoff!r}")
 
 
-def _require_materialized(warehouse: Warehouse, view: FeatureView) -> None:
+def require_materialized(warehouse: Warehouse, view: FeatureView) -> None:
+    """Refuse a version of a view that nothing has been computed of yet."""
     found = warehouse.one(
         "SELECT 1 FROM main.feature_views WHERE view = ? AND version = ?", view.name, view.version
     )
     if found is None:
         raise LookbackError(
             f"feature view {view.name} has no values of its version {view.version} yet; "
-            "run: lookback nightly"
+            f"run: lookback features materialize {view.name}"
         )
 
 
-def _visible(warehouse: Warehouse, view: FeatureView, cutoff: datetime) -> pd.DataFrame:
-    """The view's values known by the cut-off, one vintage each, by entity and date."""
-    return warehouse.frame(
+# --------------------------------------------------------------------------- what can be seen
+
+
+def _visible(
+    warehouse: Warehouse,
+    view: FeatureView,
+    features: Sequence[str],
+    cutoff: datetime,
+    as_of: date | None,
+    entities: Sequence[str],
+) -> Visible:
+    """Values known by the cut-off; with `as_of` only as many as its windows may need."""
+    if as_of is None:
+        return _query(warehouse, view, features, cutoff, None, entities)
+    rows = view.window + max(feature.memory for feature in view.features)
+    days = int(rows * DAYS_A_ROW[view.horizon_unit]) + DAYS_SPARE
+    start = np.datetime64(as_of, "D") - days
+    tail = _query(warehouse, view, features, cutoff, start, entities)
+    up_to = tail.date <= np.datetime64(as_of, "D")
+    counts = np.bincount(tail.entity[up_to], minlength=len(tail.names))
+    short = tail.names[(counts > 0) & (counts < rows)]
+    if not len(short):
+        return tail
+    # young entities, or such that seldom trade: all that there is
+    whole = _query(warehouse, view, features, cutoff, None, list(short))
+    rest = tail.chosen(~np.isin(tail.names.astype(str), short.astype(str))[tail.entity])
+    names = np.unique(np.concatenate([rest.names, whole.names]))
+    parts = [
+        replace(
+            part,
+            names=names,
+            entity=np.searchsorted(names, part.names)[part.entity].astype("int32"),
+        )
+        for part in (rest, whole)
+    ]
+    return _ordered(
+        names,
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("entity", "date", "values", "known_at")
+        ),
+    )
+
+
+def _query(
+    warehouse: Warehouse,
+    view: FeatureView,
+    features: Sequence[str],
+    cutoff: datetime,
+    start: np.datetime64 | None,
+    entities: Sequence[str],
+) -> Visible:
+    conditions: list[str] = []
+    parameters: list[Any] = [cutoff]
+    if start is not None:
+        conditions.append("AND date >= $2")
+        parameters.append(start.astype(object))
+    if entities:
+        conditions.append(f"AND list_contains(${len(parameters) + 1}, entity)")
+        parameters.append(list(entities))
+    table = warehouse.native.execute(
         f"""
-        SELECT entity, CAST(date AS TIMESTAMP) AS date, {", ".join(view.features)}, known_at
+        SELECT entity, date - DATE '1970-01-01' AS day, epoch_us(known_at) AS known,
+            {", ".join(features)}
         FROM {view.table}
-        WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1)
-        ORDER BY entity, date
+        WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1) {" ".join(conditions)}
+        """,
+        parameters,
+    ).to_arrow_table()
+    found = table["entity"].combine_chunks()
+    codes = (found if isinstance(found, pa.Array) else found.chunk(0)).dictionary_encode()
+    names = np.array(codes.dictionary.to_pylist(), dtype=object)
+    order = np.argsort(names)
+    rank = np.empty(len(names), "int32")
+    rank[order] = np.arange(len(names), dtype="int32")
+    return _ordered(
+        names[order],
+        rank[codes.indices.to_numpy()] if len(names) else np.empty(0, "int32"),
+        table["day"].to_numpy().astype("int64").astype("datetime64[D]"),
+        np.column_stack([table[name].to_numpy().astype("float64") for name in features]),
+        table["known"].to_numpy(),
+    )
+
+
+def _ordered(
+    names: npt.NDArray[np.object_],
+    entity: npt.NDArray[Any],
+    dates: npt.NDArray[np.datetime64],
+    values: npt.NDArray[np.float64],
+    known_at: Ints,
+) -> Visible:
+    """Rows by entity and date. The table lies by date for the most part, so this is a merge."""
+    by_date = np.argsort(dates, kind="stable")
+    small = entity.astype("uint16") if len(names) < 2**16 else entity
+    order = by_date[np.argsort(small[by_date], kind="stable")]  # a radix sort where 16 bits do
+    return Visible(
+        names, entity[order].astype("int32"), dates[order], values[order], known_at[order]
+    )
+
+
+def _breaks(warehouse: Warehouse, cutoff: datetime) -> list[tuple[Any, ...]]:
+    """Price breaks as judged by the cut-off: a suspicion counts, a real jump does not.
+
+    Nor does a split that is known: returns are made with it.
+    """
+    return warehouse.sql(
+        """
+        SELECT DISTINCT b.entity, b.session, b.until_session
+        FROM raw.price_breaks_as_of($1) b
+        ANTI JOIN raw.corporate_actions_as_of($1) a
+            ON a.entity = b.entity AND a.ex_date = b.session AND a.kind = 'split'
+        WHERE b.kind <> 'jump'
+        ORDER BY ALL
         """,
         cutoff,
     )
 
 
 def _segments(
-    warehouse: Warehouse, view: FeatureView, values: pd.DataFrame, cutoff: datetime
-) -> npt.NDArray[np.int64]:
+    view: FeatureView, seen: Visible, breaks: list[tuple[Any, ...]], settings: Settings
+) -> Ints:
     """Number of the unbroken stretch that each value lies in; -1 inside a spike: shape (n,).
 
-    A stretch ends at a price break as judged by the cut-off (a suspicion counts, a real
-    jump does not) and at a gap longer than the view allows.
+    A stretch ends at a price break and at a gap longer than the view allows.
     """
-    breaks = warehouse.frame(
-        """
-        SELECT DISTINCT entity, CAST(session AS TIMESTAMP) AS session,
-            CAST(until_session AS TIMESTAMP) AS until_session
-        FROM raw.price_breaks_as_of(?)
-        WHERE kind <> 'jump'
-        """,
-        cutoff,
+    boundary = np.ones(len(seen), dtype=bool)
+    position = steps(view, seen.date, settings)
+    boundary[1:] = (seen.entity[1:] != seen.entity[:-1]) | (
+        np.diff(position) > view.largest_gap + 1
     )
-    boundary = _gaps(view, values, warehouse.settings)
-    inside = np.zeros(len(values), dtype=bool)
-    entities, dates = values["entity"].to_numpy(), values["date"].to_numpy()
-    for entity, session, until in breaks.itertuples(index=False):
-        # values are sorted by entity and date
-        start, stop = np.searchsorted(entities, entity), np.searchsorted(entities, entity, "right")
-        first = start + np.searchsorted(dates[start:stop], session.to_datetime64())
-        if first < stop:
+    inside = np.zeros(len(seen), dtype=bool)
+    for entity, session, until in breaks:
+        rows = seen.rows_of(entity)
+        if rows.start == rows.stop:
+            continue
+        dates = seen.date[rows]
+        first = rows.start + int(np.searchsorted(dates, np.datetime64(session, "D")))
+        if first < rows.stop:
             boundary[first] = True
-        if not pd.isna(until):
-            end = start + np.searchsorted(dates[start:stop], until.to_datetime64(), side="right")
+        if until is not None:
+            end = rows.start + int(np.searchsorted(dates, np.datetime64(until, "D"), side="right"))
             inside[first:end] = True
-            if end < stop:
+            if end < rows.stop:
                 boundary[end] = True
     return np.where(inside, -1, np.cumsum(boundary))
 
 
-def _gaps(view: FeatureView, values: pd.DataFrame, settings: Settings) -> npt.NDArray[np.bool_]:
-    """Whether each value begins a new entity or follows a gap that is too long: shape (n,)."""
-    position = _positions(view, values, settings)
-    entity = values["entity"].to_numpy()
-    begins = np.ones(len(values), dtype=bool)
-    begins[1:] = (entity[1:] != entity[:-1]) | (np.diff(position) > view.largest_gap + 1)
-    return begins
-
-
-def _positions(view: FeatureView, values: pd.DataFrame, settings: Settings) -> npt.NDArray[np.intp]:
+def steps(view: FeatureView, dates: npt.NDArray[np.datetime64], settings: Settings) -> Ints:
     """Each date as a count of sessions, weeks or months: distances are in the view's unit."""
     if view.horizon_unit == "month":
-        months: npt.NDArray[np.intp] = (
-            values["date"].dt.year * 12 + values["date"].dt.month
-        ).to_numpy("int64")
-        return months
+        return dates.astype("datetime64[M]").astype("int64")
     if view.horizon_unit == "week":
-        monday = np.datetime64("1970-01-05")
-        days = (values["date"].to_numpy("datetime64[D]") - monday).astype("int64")
-        weeks: npt.NDArray[np.intp] = days // 7
+        weeks: Ints = (dates - np.datetime64("1970-01-05")).astype("int64") // 7
         return weeks
-    calendar = sessions(settings.calendar)
-    return calendar.index(values["date"].to_numpy())
+    return sessions(settings.calendar).index(dates)
+
+
+def _mask(view: FeatureView, features: Sequence[str], seen: Visible, segment: Ints) -> None:
+    """Take values away that look back over the beginning of their stretch."""
+    memory = {feature.name: feature.memory for feature in view.features}
+    if not any(memory[name] for name in features):
+        return
+    since = positions(segment)
+    for number, name in enumerate(features):
+        if memory[name]:
+            seen.values[since < memory[name], number] = np.nan
+
+
+def _members(
+    warehouse: Warehouse, universe: str, seen: Visible, cutoff: datetime
+) -> npt.NDArray[np.bool_]:
+    """Whether each value's entity is a member of the universe on its date, (n,)."""
+    found = warehouse.sql(
+        "SELECT entity, first_session, last_session FROM raw.memberships_as_of($1) "
+        "WHERE universe = $2",
+        cutoff,
+        universe,
+    )
+    if not found:
+        known = warehouse.sql(
+            "SELECT DISTINCT universe FROM raw.memberships_as_of($1) ORDER BY 1", cutoff
+        )
+        there = ", ".join(name for (name,) in known) or "none"
+        raise LookbackError(f"no universe {universe!r} is known at the cut-off; there are: {there}")
+    member = np.zeros(len(seen), dtype=bool)
+    for entity, first, last in found:
+        rows = seen.rows_of(entity)
+        dates = seen.date[rows]
+        begin = np.searchsorted(dates, np.datetime64(first, "D"))
+        end = (
+            len(dates)
+            if last is None
+            else np.searchsorted(dates, np.datetime64(last, "D"), side="right")
+        )
+        member[rows.start + begin : rows.start + end] = True
+    return member
+
+
+# --------------------------------------------------------------------------- cutting
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Which windows: the first `width` values, where the target is, members, date."""
+
+    width: int
+    target: int
+    members: npt.NDArray[np.bool_] | None
+    as_of: date | None
 
 
 def _cut(
-    view: FeatureView, values: pd.DataFrame, settings: Settings
+    view: FeatureView, chosen: _Chosen, seen: Visible, segment: Ints, settings: Settings
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], pd.DataFrame]:
-    """Windows, labels and index from values sorted by entity and date, within segments."""
-    length, features = view.window, list(view.features)
-    if len(values) < length:
-        return _nothing(view)
-    content = values[features].to_numpy("float32")
-    segment = values["segment"].to_numpy()
-    known = values["known_at"].to_numpy("datetime64[us]")
-    ends = np.arange(length - 1, len(values))
-    ends = ends[segment[ends] == segment[ends - length + 1]]
+    """Windows, labels and index."""
+    length, width = view.window, chosen.width
+    content = np.ascontiguousarray(seen.values[:, :width], dtype="float32")
+    ends = np.arange(length - 1, len(seen))
+    good = segment[ends] == segment[ends - length + 1]
     # a value that is not there (the first return of a history) is not padded either
-    gaps = np.concatenate([[0], np.cumsum(~np.isfinite(content).all(axis=1))])
-    ends = ends[gaps[ends + 1] == gaps[ends - length + 1]]
-    if not len(ends):
-        return _nothing(view)
-
-    X = sliding_window_view(content, length, axis=0)[ends - length + 1].transpose(0, 2, 1)
-    window_known = sliding_window_view(known, length)[ends - length + 1].max(axis=1)
-    labels, label_known = _labels(view, values, ends, segment, settings)
+    missing = ~np.isfinite(content).all(axis=1)
+    if missing.any():
+        gaps = np.concatenate([[0], np.cumsum(missing)])
+        good &= gaps[ends + 1] == gaps[ends - length + 1]
+    if chosen.members is not None:
+        good &= chosen.members[ends]
+    if chosen.as_of is not None:
+        good &= seen.date[ends] == np.datetime64(chosen.as_of, "D")
+    ends = ends[good]
+    # by date; the rows are by entity already. Sixteen bits of days make it a radix sort
+    days = seen.date[ends].astype("int64")
+    days -= days.min(initial=2**40)
+    small = days.astype("uint16") if days.max(initial=0) < 2**16 else days
+    ends = ends[np.argsort(small, kind="stable")]
+    step = content.strides[0]
+    flat = as_strided(
+        content,
+        (max(len(seen) - length + 1, 0), length * width),
+        (step, content.itemsize),
+        writeable=False,
+    )
+    X = flat[ends - length + 1].reshape(len(ends), length, width)
+    y, label_known = _labels(view, chosen.target, seen, ends, segment, settings)
     index = pd.DataFrame(
         {
-            "entity": values["entity"].to_numpy()[ends],
-            "as_of": values["date"].to_numpy()[ends],
-            "known_at": pd.DatetimeIndex(window_known, tz="UTC"),
-            "label_known_at": pd.DatetimeIndex(label_known, tz="UTC"),
+            "entity": pd.Categorical.from_codes(seen.entity[ends], pd.Index(seen.names)),
+            "as_of": seen.date[ends].astype("datetime64[us]"),
+            "known_at": _utc(_latest(seen.known_at, length)[ends]),
+            "label_known_at": _utc(label_known),
         }
     )
-    order = np.lexsort((index["entity"].to_numpy(), index["as_of"].to_numpy()))
-    return np.ascontiguousarray(X[order]), labels[order], index.iloc[order].reset_index(drop=True)
+    if "month" in view.static:
+        index["month"] = (seen.date[ends].astype("datetime64[M]").astype("int64") % 12 + 1).astype(
+            "int8"
+        )
+    if "weekday" in view.static:
+        index["weekday"] = ((seen.date[ends].astype("int64") + 3) % 7).astype("int8")
+    return X, y, index
+
+
+def _utc(microseconds: npt.NDArray[Any]) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(microseconds.astype("datetime64[us]"), tz="UTC")
+
+
+def _latest(known_at: Ints, length: int) -> Ints:
+    """Maximum of each row and the `length - 1` before it, where there are so many: (n,)."""
+    latest, covered = known_at.copy(), 1
+    while covered < length:
+        step = min(covered, length - covered)
+        later = latest.copy()
+        later[step:] = np.maximum(latest[step:], latest[:-step])
+        latest, covered = later, covered + step
+    return latest
 
 
 def _labels(
     view: FeatureView,
-    values: pd.DataFrame,
-    ends: npt.NDArray[np.intp],
-    segment: npt.NDArray[np.int64],
+    column: int,
+    seen: Visible,
+    ends: Ints,
+    segment: Ints,
     settings: Settings,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.datetime64]]:
     """The target `horizon` ahead of each window's end and when it became known, if it has."""
-    position = _positions(view, values, settings)
-    target = values[view.target].to_numpy("float32")
-    known = values["known_at"].to_numpy("datetime64[us]")
-    ahead = np.minimum(ends + view.horizon, len(values) - 1)
+    nothing = np.full(len(ends), np.datetime64("NaT", "us"))
+    if not len(seen):
+        return np.empty(len(ends), "float32"), nothing
+    position = steps(view, seen.date, settings)
+    target = seen.values[:, column].astype("float32")
+    ahead = np.minimum(ends + view.horizon, len(seen) - 1)
     there = (
-        (ends + view.horizon < len(values))
+        (ends + view.horizon < len(seen))
         & (segment[ahead] == segment[ends])
         & (position[ahead] - position[ends] == view.horizon)
         & np.isfinite(target[ahead])
     )
-    return (
-        np.where(there, target[ahead], np.float32("nan")),
-        np.where(there, known[ahead], np.datetime64("NaT", "us")),
-    )
+    known = seen.known_at[ahead].astype("datetime64[us]")
+    return np.where(there, target[ahead], np.float32("nan")), np.where(there, known, nothing)
 
 
-def _nothing(
-    view: FeatureView,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], pd.DataFrame]:
-    none = pd.DatetimeIndex([], tz="UTC")
-    index = pd.DataFrame(
-        {
-            "entity": pd.Series([], dtype="str"),
-            "as_of": pd.Series([], dtype="datetime64[us]"),
-            "known_at": none,
-            "label_known_at": none,
-        }
-    )
-    shape = (0, view.window, len(view.features))
-    return np.empty(shape, "float32"), np.empty(0, "float32"), index
+def _snapshot(
+    warehouse: Warehouse, view: FeatureView, seen: Visible, segment: Ints, cutoff: datetime
+) -> str:
+    """Hash of all that windows are cut from, recorded: 16 hexadecimal digits.
 
-
-def _snapshot(warehouse: Warehouse, view: FeatureView, cutoff: datetime) -> str:
-    """Hash of all that windows are cut from at a cut-off, recorded: 16 hexadecimal digits.
-
-    That is the values with their `known_at`, and the price breaks that no window spans.
+    That is the values with their `known_at`, and the stretches that no window leaves.
     """
-    values = ", ".join(view.features)
-    found = warehouse.one(
-        f"""
-        WITH visible AS (
-            FROM {view.table}
-            WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1)
-        ),
-        breaks AS (
-            SELECT DISTINCT entity, session, until_session
-            FROM raw.price_breaks_as_of($1)
-            WHERE kind <> 'jump' AND entity IN (SELECT entity FROM visible)
-        )
-        SELECT count(*), min(date), max(date),
-            bit_xor(hash(entity, date, {values}, epoch_us(known_at))),
-            (SELECT bit_xor(hash(entity, session, until_session)) FROM breaks)
-        FROM visible
-        """,
-        cutoff,
+    content = hashlib.sha256(f"{view.version}:{len(seen)}".encode())
+    content.update("\n".join(seen.names).encode())
+    for array in (seen.entity, seen.date.astype("int64"), seen.values, seen.known_at, segment):
+        content.update(np.ascontiguousarray(array).view("uint8").data)
+    snapshot = content.hexdigest()[:16]
+    dates = (
+        (seen.date.min().astype(object), seen.date.max().astype(object))
+        if len(seen)
+        else (None, None)
     )
-    assert found is not None
-    rows, first, last, *content = found
-    snapshot = hashlib.sha256(f"{view.version}:{rows}:{content}".encode()).hexdigest()[:16]
     warehouse.native.execute(
         """
         INSERT INTO main.data_snapshots
         SELECT $1, $2, $3, $4, $5, $6, $7
         WHERE NOT EXISTS (FROM main.data_snapshots WHERE data_snapshot = $1)
         """,
-        (snapshot, view.name, view.version, cutoff, rows, first, last),
+        (snapshot, view.name, view.version, cutoff, len(seen), *dates),
     )
     return snapshot

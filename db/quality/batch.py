@@ -34,6 +34,8 @@ class Batch:
     until : UTC cut-off of the night: what was due by then and is not there is stale.
     sessions : the exchange's sessions.
     availability : the source's rule; says what was due by `until`.
+    marked_missing : series and date of what the source says has no value.
+    vintages : whether the source publishes its series together, as vintages.
     """
 
     source: str
@@ -48,6 +50,8 @@ class Batch:
     history: pd.DataFrame | None = None
     actions: pd.DataFrame | None = None
     fetched_at: datetime | None = None
+    marked_missing: tuple[tuple[str, date], ...] = ()
+    vintages: bool = False
 
     @property
     def entity(self) -> str:

@@ -127,8 +127,10 @@ def _with_session_gap(measures: Measures, batch: Batch, rows: Rows) -> Measures:
 def _with_month_gap(measures: Measures, batch: Batch, rows: Rows) -> Measures:
     """The most months in a row that a series lacks between months of the increment.
 
-    Stored months count as there. The months before the increment are not judged: one whose
-    value was missing lies in quarantine, and would stop the source for good.
+    Stored months count as there, and so do those that the source marks as having no value
+    (a survey that was not taken, a release that a shutdown cancelled). The months before
+    the increment are not judged: one whose value was missing lies in quarantine, and would
+    stop the source for good.
     """
     months = _months(rows.judged.canonical[rows.dated], batch).drop_duplicates()
     months["new"] = True
@@ -139,7 +141,8 @@ def _with_month_gap(measures: Measures, batch: Batch, rows: Rows) -> Measures:
     months = months.drop_duplicates(["series", "month"], ignore_index=True)
     by_series = months.groupby("series")
     inside = months["new"] & by_series["new"].shift(fill_value=False)
-    missing = by_series["month"].diff().sub(1).where(inside, 0).to_numpy()
+    apart = months["month"] - _marked_before(months, batch)
+    missing = apart.groupby(months["series"]).diff().sub(1).where(inside, 0).to_numpy()
     if len(missing) == 0 or missing.max() <= 0:
         return measures.with_measure("missing_months", 0, "no month is missing")
     at = int(missing.argmax())
@@ -147,6 +150,21 @@ def _with_month_gap(measures: Measures, batch: Batch, rows: Rows) -> Measures:
     last = pd.Period(ordinal=int(months["month"][at]) - 1, freq="M")
     found = f"{months['series'][at]}: {count} missing, {last - count + 1} to {last}"
     return measures.with_measure("missing_months", count, found)
+
+
+def _marked_before(months: pd.DataFrame, batch: Batch) -> pd.Series:
+    """How many months before each are marked as having no value, and have none in `months`."""
+    if not batch.marked_missing:
+        return pd.Series(0, index=months.index)
+    keys = ["series", "month"]
+    marked = pd.DataFrame(batch.marked_missing, columns=[batch.entity, batch.day])
+    marked[batch.day] = pd.to_datetime(marked[batch.day])
+    every = pd.concat(
+        [months[keys].assign(marked=0), _months(marked, batch).assign(marked=1)], ignore_index=True
+    )
+    every = every.drop_duplicates(keys).sort_values(keys)
+    before = every.groupby("series")["marked"].cumsum()
+    return before.sort_index().iloc[: len(months)].set_axis(months.index)
 
 
 def _months(rows: pd.DataFrame, batch: Batch) -> pd.DataFrame:
@@ -179,7 +197,9 @@ def _count(positions: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
 def _with_age(measures: Measures, batch: Batch, rows: pd.DataFrame) -> Measures:
     """How far the newest row lags behind what was due by `until`.
 
-    Bars are one stream; of observations each series is judged and the worst counts.
+    Bars are one stream; of observations each series is judged and the worst counts. The series
+    of a vintage come together and are as old as the newest: one may be published later than
+    others, or be given up.
     """
     name = "days_overdue" if batch.frequency == "month" else "sessions_behind"
     newest = _newest(batch, rows)
@@ -191,7 +211,7 @@ def _with_age(measures: Measures, batch: Batch, rows: pd.DataFrame) -> Measures:
         due = _due_session(batch)
         behind = {series: float(batch.sessions.age(day, due)) for series, day in newest.items()}
     worst = max(behind, key=lambda series: behind[series])
-    subject = f"{worst}: " if batch.kind == "observations" else ""
+    subject = f"{worst}: " if batch.kind == "observations" and not batch.vintages else ""
     unit = "days overdue" if batch.frequency == "month" else "sessions behind"
     found = f"{subject}newest {batch.day} {newest[worst]}, {behind[worst]:g} {unit}"
     return measures.with_measure(name, behind[worst], found)
@@ -211,6 +231,8 @@ def _newest(batch: Batch, rows: pd.DataFrame) -> dict[str, date]:
             found = pd.Series({batch.source: day.max()}).dropna()
         for series, instant in found.items():
             newest[str(series)] = max(instant.date(), newest.get(str(series), date.min))
+    if batch.vintages and newest:
+        return {batch.source: max(newest.values())}
     return newest
 
 

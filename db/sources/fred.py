@@ -126,9 +126,9 @@ class FredSeries:
         """Observations in the units of the series, dated by the first day of their period.
 
         Dates that FRED marks as having no value (holidays, mostly) are no observations:
-        they stay out of the frame, and `state["missing_marked"]` counts those between
-        `request.start` and `request.until`. `state["last_period"]` is the last date of
-        the whole answer: a later answer that ends earlier has been cut short.
+        they stay out of the frame, `marked_missing` names them, and `state["missing_marked"]`
+        counts those between `request.start` and `request.until`. `state["last_period"]` is
+        the last date of the whole answer: a later answer that ends earlier has been cut short.
 
         Raises
         ------
@@ -160,6 +160,7 @@ class FredSeries:
         return Fetched(
             _observations(self.series, present),
             state={"last_period": last, "missing_marked": len(values) - len(present)},
+            marked_missing=_observations(self.series, values[values.isna()]),
         )
 
     def _read(self) -> pd.Series:

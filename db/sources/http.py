@@ -46,11 +46,14 @@ class RequestFailed(SourceError, OSError):  # noqa: N818 - reads as what happene
     Attributes
     ----------
     status : HTTP status of the last answer; None where there was none.
+    answer : text of a refusal, for a source that knows its vendor's errors. It may repeat what
+        was asked, keys included: never a part of a message as it is.
     """
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, answer: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.answer = answer
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,7 @@ class VendorSession(requests.Session):
                 f"{self._policy.source}: {host} refused the request with HTTP "
                 f"{answer.status_code}; check the name of the series or symbol and the key",
                 answer.status_code,
+                answer.text,
             )
         if self._inspect is not None:
             self._inspect(answer.content)

@@ -57,12 +57,15 @@ class Fetched:
         shares per old share) or `dividend` (factor: cash per share).
     problems : one line for each thing asked for and not got; the rest is good.
     state : JSON-able notes for the next fetch, stored once the rows are safe.
+    marked_missing : columns series and period (datetime64): dates that the source itself says
+        have no value. They are no rows; in a monthly series they are no gap either.
     """
 
     frame: pd.DataFrame
     actions: pd.DataFrame | None = None
     problems: tuple[str, ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
+    marked_missing: pd.DataFrame | None = None
 
 
 class Source(Protocol):
@@ -90,3 +93,14 @@ class Source(Protocol):
             One line that names the source and what was wrong with its answer.
         """
         ...
+
+
+def publishes_vintages(source: Source) -> bool:
+    """Whether `known_at` of the source's rows says when each version of a value was published.
+
+    Such a source has the attribute `publishes_vintages` and may deliver several versions of a
+    value, in any order: each counts as it stands from its own `known_at` on, and is compared
+    with the version before it. Of all other sources a changed value is a correction, known
+    from the time at which it was fetched.
+    """
+    return bool(getattr(source, "publishes_vintages", False))

@@ -16,7 +16,7 @@ from db.availability import AfterClose, AfterPeriod, Availability
 from db.clock import Night
 from db.ingest import Delivery
 from db.sessions import sessions
-from db.sources.source import Adjustment, Fetched, Frequency, Kind, Request
+from db.sources.source import Adjustment, Fetched, Frequency, Kind, Request, Source
 from db.warehouse import Warehouse
 
 FIRST = date(2018, 12, 3)  # a Monday
@@ -99,7 +99,7 @@ def night_of(session: date | pd.Timestamp, late: timedelta | None = None) -> Nig
 
 def deliver(
     warehouse: Warehouse,
-    source: Told,
+    source: Source,
     night: Night | date | pd.Timestamp,
     run_id: str = "run",
     fetched_at: datetime | None = None,

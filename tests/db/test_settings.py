@@ -104,24 +104,33 @@ def test_a_broken_file_is_refused(toml: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["tiingo_api_key", "TIINGO_API_KEY", "LOOKBACK_TIINGO_API_KEY", "Tiingo_Api_Key"]
+    "name",
+    [
+        "tiingo_api_key",
+        "TIINGO_API_KEY",
+        "LOOKBACK_TIINGO_API_KEY",
+        "Tiingo_Api_Key",
+        "fred_api_key",
+    ],
 )
 def test_a_secret_in_the_file_is_refused_without_showing_it(name: str, toml: Path) -> None:
     toml.write_text(f'{name} = "{KEY}"\n')
     said = refusal()
     assert "secrets come from the environment only" in said
-    assert "LOOKBACK_TIINGO_API_KEY" in said
+    assert f"LOOKBACK_{name.upper().removeprefix('LOOKBACK_')}" in said
     assert KEY not in said
 
 
-def test_a_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOOKBACK_TIINGO_API_KEY", KEY)
+@pytest.mark.parametrize("name", ["tiingo_api_key", "fred_api_key"])
+def test_a_key_is_never_shown(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"LOOKBACK_{name.upper()}", KEY)
     settings = load_settings()
-    assert isinstance(settings.tiingo_api_key, SecretStr)
-    assert settings.tiingo_api_key.get_secret_value() == KEY
+    key = getattr(settings, name)
+    assert isinstance(key, SecretStr)
+    assert key.get_secret_value() == KEY
     for shown in (repr(settings), str(settings), settings.model_dump_json()):
         assert KEY not in shown
-    assert KEY not in refusal(tiingo_api_key=[KEY])
+    assert KEY not in refusal(**{name: [KEY]})
 
 
 def test_paths_are_absolute_and_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -426,6 +426,25 @@ def test_a_month_without_value_is_no_gap() -> None:
     assert "gap" not in failed_measures(months_batch(after, history=frame.iloc[:5]))
 
 
+def test_a_month_that_the_source_marks_as_missing_is_no_gap() -> None:
+    frame = sound_months(series=("A", "B"))
+    holed = frame.drop(index=[14, 15, 18])
+    april = date(2018, 4, 1)
+    marked = (("B", date(2018, 3, 1)), ("B", april), ("B", date(2018, 7, 1)))
+    assert failed_measures(months_batch(holed, marked_missing=marked)) == {}
+    found = failed_measures(months_batch(holed, marked_missing=marked[1:]))["gap"]
+    assert found.startswith("B: 1 missing")
+    # of another series, or beside a value, a mark says nothing
+    others = (("A", april), *marked[:2], ("C", date(2018, 7, 1)))
+    assert failed_measures(months_batch(holed, marked_missing=others))["gap"].startswith("B: 1 ")
+    assert failed_measures(months_batch(frame, marked_missing=marked)) == {}
+    # the months on both sides are revised together later on
+    beside = frame.iloc[[13, 16]]
+    stored = frame.drop(index=[14, 15])
+    assert "gap" in failed_measures(months_batch(beside, history=stored))
+    assert failed_measures(months_batch(beside, history=stored, marked_missing=marked)) == {}
+
+
 @pytest.mark.parametrize(("newest", "stops"), [(3, True), (6, False), (12, False)])
 def test_the_newest_session_has_about_as_many_rows_as_usual(newest: int, stops: bool) -> None:
     bars = sound_bars(12)
@@ -474,6 +493,10 @@ def test_a_month_is_stale_when_its_publication_is_overdue() -> None:
 def test_one_stale_series_is_named() -> None:
     frame = pd.concat([sound_months(11), sound_months(6, ("OLD",))], ignore_index=True)
     assert failed_measures(months_batch(frame))["stale"].startswith("OLD: newest period 2018-06-01")
+    # the series of a vintage come together: one that was given up makes none stale
+    assert failed_measures(months_batch(frame, vintages=True)) == {}
+    found = failed_measures(months_batch(sound_months(10), vintages=True))["stale"]
+    assert found.startswith("newest period 2018-10-01")
 
 
 def test_an_empty_increment_judges_age_without_great_expectations() -> None:

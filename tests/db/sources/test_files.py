@@ -14,9 +14,10 @@ import pytest
 from db.availability import AfterClose, AfterPeriod
 from db.errors import SourceError
 from db.settings import Settings, load_settings
-from db.sources import files as files_module
 from db.sources.catalog import sources
-from db.sources.files import Drop, FilesBars, FilesDocuments, FilesSeries, files_sources
+from db.sources.drops import Drop, dates_of
+from db.sources.files import FilesBars, FilesDocuments, files_sources
+from db.sources.series_files import FilesSeries
 from db.sources.source import Fetched, Request, Source
 
 UNTIL = datetime(2018, 12, 29, 3, tzinfo=UTC)
@@ -339,9 +340,9 @@ def test_dates_with_and_without_a_zone(files: Settings) -> None:
 @pytest.mark.parametrize("order", ["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y"])
 def test_one_order_of_dates_a_file(order: str) -> None:
     days = pd.Series(pd.bdate_range("2022-01-03", "2022-06-30").as_unit("us"))
-    assert files_module._dates(days.dt.strftime(order)).equals(days)
+    assert dates_of(days.dt.strftime(order)).equals(days)
 
 
 def test_dates_that_two_orders_read_are_not_guessed() -> None:
     text = pd.Series(["04/01/2022", "05/01/2022", "06/01/2022"])
-    assert files_module._dates(text).equals(text)
+    assert dates_of(text).equals(text)

@@ -10,11 +10,14 @@ from werkzeug import Response
 
 from db.availability import AfterClose, AfterPeriod
 from db.errors import SourceError
+from db.ingest import Delivery
 from db.sessions import sessions
 from db.settings import Settings
 from db.sources.fred import FredSeries
 from db.sources.live import live_sources
 from db.sources.source import OBSERVATION_COLUMNS, Request
+from db.warehouse import Warehouse
+from tests.db.deliveries import counts, deliver
 
 MakeSettings = Callable[..., Settings]
 Recorded = Callable[[str], bytes]
@@ -254,6 +257,29 @@ def test_values_are_read_to_the_last_digit(
     serve(httpserver, "T10Y2Y", body)
     values = FredSeries("T10Y2Y", live_settings()).fetch(Request(None, LATER)).frame["value"]
     np.testing.assert_array_equal(values, [-0.05, 1e-05, 0.5])
+
+
+@pytest.mark.usefixtures("by_predicates")
+def test_a_month_that_fred_marks_as_missing_does_not_stop_the_series(
+    httpserver: HTTPServer, live_settings: MakeSettings, warehouse: Warehouse
+) -> None:
+    source = FredSeries("UNRATE", live_settings())
+
+    def night(day: date, *values: str) -> Delivery:
+        months = pd.date_range("2025-07-01", periods=len(values), freq="MS")
+        lines = [f"{month.date()},{value}" for month, value in zip(months, values, strict=True)]
+        body = "\n".join(["observation_date,UNRATE", *lines, ""])
+        httpserver.expect_oneshot_request(PATH).respond_with_data(body)
+        return deliver(warehouse, source, day)
+
+    # the survey of October 2025 was not taken
+    first = night(date(2025, 12, 17), "4.3", "4.3", "4.4", ".", "4.6")
+    assert (first.problems, counts(first)) == ((), (4, 0, 4, 0))
+    # both neighbours are revised at once
+    second = night(date(2026, 1, 12), "4.3", "4.3", "4.5", ".", "4.5", "4.4")
+    assert (second.problems, counts(second)) == ((), (5, 2, 3, 0))
+    third = night(date(2026, 1, 13), "4.3", "4.3", "4.5", "4.5", "4.5", "4.4")
+    assert (third.problems, counts(third)) == ((), (6, 5, 1, 0))
 
 
 def test_the_live_profile_has_a_source_for_each_series(live_settings: MakeSettings) -> None:

@@ -301,7 +301,7 @@ def _reach(view: FeatureView, touched: Touched) -> tuple[pa.Table, str]:
     """Entities with first date and instant for SQL, and how rows `t` of the view meet them."""
     if view.whole:
         first, since = _whole_reach(touched)
-        table = pa.table({"first": pa.array([first]), "since": [since]})
+        table = pa.table({"first": pa.array(np.array([first])), "since": [since]})
         return table, f"t.date >= DATE '{first}' AND t.date >= e.first"
     table = pa.table(
         {
@@ -546,7 +546,7 @@ def _all_at_once(warehouse: Warehouse, view: FeatureView, touched: Touched) -> I
             return vintages.as_of(np.full(len(vintages.names), until))
 
         values = evaluate(warehouse, view, read)
-        reached = pa.table({"first": pa.array([first]), "begins": _instants([begin])})
+        reached = pa.table({"first": pa.array(np.array([first])), "begins": _instants([begin])})
         yield Computed(number, values.chosen(values.date >= first), reached, first)
 
 

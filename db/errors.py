@@ -31,6 +31,10 @@ class QualityError(LookbackError):
     """A table-level expectation failed; the source is stopped for the night."""
 
 
+class ShortHistoryError(LookbackError):
+    """A window is longer than any history that there is, yet."""
+
+
 class RegistryError(LookbackError):
     """A model artefact is missing, altered, or not one of ours."""
 

@@ -24,12 +24,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from db.errors import LookbackError
+from db.errors import ShortHistoryError
 from db.sessions import sessions
 from db.tables import exchange_sessions
 from db.tables import feature_views as views_table
 from features.evaluate import Values, evaluate, key_of, raw_inputs
 from features.rolling import Ints, Rows
+from features.sql import write_macros
 from features.view import FeatureView, Input
 from features.vintages import (
     ALWAYS,
@@ -130,9 +131,10 @@ def materialize(
 
     Raises
     ------
+    ShortHistoryError
+        The view is new and its window longer than any history; nothing was written.
     LookbackError
-        The view's SQL or transform fails, or its window is longer than any history; the
-        message names the view, and nothing was written.
+        The view's SQL or transform fails; the message names the view, nothing was written.
     """
     started = time.perf_counter()
     with warehouse.transaction():
@@ -158,6 +160,7 @@ def materialize(
             for state in _go_through(warehouse, view, touched, move, new=False):
                 more, gone = _write(warehouse, view, state)
                 added, replaced = added + more, replaced + gone
+        write_macros(warehouse, view)
         _record(warehouse, view, present)
     return Materialized(view.name, view.version, added, replaced, time.perf_counter() - started)
 
@@ -679,7 +682,7 @@ def _require_windows(view: FeatureView, values: Values) -> None:
     rows = np.bincount(values.entity)
     longest = int(rows.argmax())
     if rows[longest] < view.window:
-        raise LookbackError(
+        raise ShortHistoryError(
             f"feature view {view.name}: its window of {view.window} rows is longer than any "
             f"history; the longest, of {values.names[longest]}, has {rows[longest]}"
         )

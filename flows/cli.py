@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -118,12 +118,56 @@ def features() -> None:
 
 
 @features.command("list")
+@click.option("--windows", is_flag=True, help="Count the windows too, which reads every value.")
 @JSON
-def features_list(as_json: bool) -> None:
-    """Show the declared views, their versions and how far they are materialized."""
-    from flows.display import FEATURE_VIEWS
+def features_list(windows: bool, as_json: bool) -> None:
+    """Show the views and their versions: how far they are materialized, coverage, size."""
+    from flows.features import COLUMNS, list_views
 
-    _show(FEATURE_VIEWS, as_json, "feature views")
+    rows = list_views(_settings(), count_windows=windows)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_rows(COLUMNS, [list(row.values()) for row in rows], "feature views")
+
+
+@features.command("materialize")
+@click.argument("views", nargs=-1)
+@click.option("--rebuild", is_flag=True, help="Forget what there is and compute all of it.")
+def features_materialize(views: tuple[str, ...], rebuild: bool) -> None:
+    """Bring VIEWS (default: all) up to date with the raw tables, and publish them."""
+    from flows.features import run_materialize
+
+    sys.exit(run_materialize(_settings(), views, rebuild=rebuild))
+
+
+@features.command("window")
+@click.argument("view")
+@click.option("--entity", help="Symbol or series; default: the first.")
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Date of the last value.")
+@click.option(
+    "--cutoff",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]),
+    help="UTC instant up to which rows may be known; default: the night's of --as-of.",
+)
+@JSON
+def features_window(
+    view: str, entity: str | None, as_of: datetime | None, cutoff: datetime | None, as_json: bool
+) -> None:
+    """Show one window of VIEW as it could be seen at a cut-off, oldest value first."""
+    from flows.features import read_window
+
+    columns, rows = read_window(
+        _settings(),
+        view,
+        entity,
+        as_of.date() if as_of else None,
+        cutoff.replace(tzinfo=UTC) if cutoff else None,
+    )
+    if as_json:
+        _print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        _print_rows(columns, rows, view)
 
 
 @main.group()

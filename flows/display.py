@@ -21,13 +21,6 @@ SIGNALS_LATEST = """
     ORDER BY signal, entity
 """
 
-FEATURE_VIEWS = """
-    SELECT view, version, entity, "window", horizon || ' ' || horizon_unit AS horizon,
-        "rows", entities, first_date, last_date, watermark
-    FROM feature_views
-    ORDER BY view, materialized_at
-"""
-
 MODEL_VERSIONS = """
     SELECT model, model_version, stage, status, parameters, cutoff,
         CAST(metrics ->> '$.rmse' AS DOUBLE) AS rmse,
@@ -39,6 +32,7 @@ MODEL_VERSIONS = """
 
 
 WIDE = 170
+NAME_WIDTH = 28
 
 
 def cell(value: Any) -> str:
@@ -66,7 +60,11 @@ def print_table(
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for number, name in enumerate(columns):
         numeric = any(isinstance(row[number], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        # names and dates stay whole, sentences may be folded
+        short = max((len(cell(row[number])) for row in rows), default=0) <= NAME_WIDTH
+        table.add_column(
+            name, justify="right" if numeric else "left", overflow="fold", no_wrap=short
+        )
     for row in rows:
         # text as it is: what stands in brackets is no markup
         table.add_row(*(Text(cell(value)) for value in row))

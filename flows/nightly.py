@@ -19,7 +19,7 @@ from db.sources.catalog import sources
 from features.catalog import feature_views
 from flows import steps
 from flows.report import NightReport, night_markdown
-from flows.tasks import fetch, materialize, publish, score, take_over, train_model
+from flows.tasks import fetch, materialize_all, publish, score, take_over, train_model
 from models.registry import ModelVersion
 from signals.declaration import SIGNALS
 from signals.scoring import Scored
@@ -46,6 +46,7 @@ def nightly(session: date | None = None, only_on_sessions: bool = False) -> Nigh
         The store is locked for too long, foreign, or of another profile.
     """
     settings = load_settings()
+    feature_views()  # a wrong declaration is said before anything is fetched
     calendar = sessions(settings.calendar)
     today = datetime.now(ZoneInfo(calendar.time_zone)).date()
     if only_on_sessions and not calendar.is_session(today):
@@ -64,7 +65,7 @@ def nightly(session: date | None = None, only_on_sessions: bool = False) -> Nigh
 
 def _night(run: steps.Run) -> NightReport:
     deliveries, results = _bring_in(run)
-    views = [materialize(run, view, name) for name, view in feature_views().items()]
+    views = materialize_all(run)
     trained = _train_missing(run)
     scored = _score_all(run)
     published, exit_code = publish(run)

@@ -248,10 +248,16 @@ def _named(source: str, problem: str) -> str:
 # --------------------------------------------------------------------------- features
 
 
-def materialize_view(run: Run, view: FeatureView) -> Materialized:
-    """Bring one feature view up to date."""
+def materialize_view(
+    run: Run, view: FeatureView, move: Move, *, rebuild: bool = False
+) -> Materialized:
+    """Bring one feature view up to date, or compute all of it anew."""
+
+    def on_entities(done: float, of: float) -> None:
+        move(done, of, f"{done:,.0f} of {of:,.0f} entities")
+
     with run.work.step(), run.warehouse() as warehouse:
-        return materialize(warehouse, view)
+        return materialize(warehouse, view, rebuild=rebuild, move=on_entities)
 
 
 # --------------------------------------------------------------------------- models

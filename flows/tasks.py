@@ -7,10 +7,12 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from db.errors import LookbackError, ShortHistoryError
 from db.ingest import Delivery
 from db.quality.rules import Result
 from db.sources.source import Request, Source
 from db.staging import Staged
+from features.catalog import feature_views
 from features.materialize import Materialized
 from features.view import FeatureView
 from flows import steps
@@ -53,12 +55,30 @@ def take_over(run: steps.Run, staged: Staged, name: str) -> tuple[Delivery, list
 
 
 @task(name="materialize", task_run_name="materialize {name}", cache_policy=NO_CACHE)
-def materialize(run: steps.Run, view: FeatureView, name: str) -> Materialized:
-    """Bring one feature view up to date."""
+def materialize(run: steps.Run, view: FeatureView, name: str) -> Materialized | None:
+    """Bring one feature view up to date; None for one whose window no history fills yet."""
     with step(f"materialize {name}") as shown:
-        done = steps.materialize_view(run, view)
+        try:
+            done = steps.materialize_view(run, view, shown.move)
+        except ShortHistoryError as error:
+            shown.detail = str(error)
+            return None
         shown.detail = f"{done.added:,} rows added, {done.replaced:,} replaced"
         return done
+
+
+def materialize_all(run: steps.Run) -> list[Materialized]:
+    """Bring every declared view up to date; one that fails is missing, the others go on."""
+    done = []
+    for name, view in feature_views().items():
+        try:
+            found = materialize(run, view, name)
+        except LookbackError as error:
+            run.miss(str(error))
+            continue
+        if found is not None:
+            done.append(found)
+    return done
 
 
 @task(name="train", task_run_name="train {name}", cache_policy=NO_CACHE)

@@ -9,10 +9,9 @@ from db.clock import night as night_of
 from db.errors import LookbackError
 from db.sessions import sessions
 from db.settings import load_settings
-from features.catalog import feature_views
 from flows import steps
 from flows.report import TrainReport
-from flows.tasks import materialize, publish, train_model
+from flows.tasks import materialize_all, publish, train_model
 from models.recipes import RECIPES
 from models.registry import ModelVersion
 
@@ -35,8 +34,7 @@ def train(models: list[str] | None = None) -> TrainReport:
     run = steps.Run(settings, "train", night_of(settings, calendar, steps.newest_session(settings)))
     trained: list[ModelVersion] = []
     with steps.alone(run), steps.running(run):
-        for name, view in feature_views().items():
-            materialize(run, view, name)
+        materialize_all(run)
         for name in models or list(RECIPES):
             try:
                 trained.append(train_model(run, name))

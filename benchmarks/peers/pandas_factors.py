@@ -42,9 +42,9 @@ def compute_groupby(frame: pd.DataFrame) -> pd.DataFrame:
     def lag(values: pd.Series, k: int) -> pd.Series:
         return values.groupby(keys, sort=False).shift(k)
 
-    def rolling(values: pd.Series, k: int, statistic: str) -> pd.Series:
+    def rolling(values: pd.Series, k: int, statistic: str) -> np.ndarray:
         windows = values.groupby(keys, sort=False).rolling(k)
-        return getattr(windows, statistic)().droplevel(0)
+        return getattr(windows, statistic)().to_numpy()  # the rows' own order: no alignment
 
     computed = factors(frame["close"], frame["volume"], lag, rolling)
     return frame[["ticker", "date"]].assign(**computed)

@@ -14,6 +14,7 @@ from db.errors import SourceError
 
 # Orders in which dates are written where they are not ISO.
 DATE_ORDERS = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d")
+_LONGEST_HEADER = 2**20
 
 
 def plain(name: str) -> str:
@@ -38,6 +39,17 @@ class Drop:
         except OSError as error:
             raise SourceError(f"{self.path.name} cannot be read: {error.strerror}") from None
         return [status.st_size, status.st_mtime_ns]
+
+    @property
+    def header(self) -> bytes:
+        """First line of a CSV; nothing for other files, and where it cannot be read."""
+        if self.path.suffix.lower() != ".csv":
+            return b""
+        try:
+            with self.path.open("rb") as file:
+                return file.readline(_LONGEST_HEADER)
+        except OSError:
+            return b""
 
     @cached_property
     def relation(self) -> duckdb.DuckDBPyRelation:

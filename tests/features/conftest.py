@@ -12,17 +12,17 @@ import pytest
 
 from db.sessions import Sessions
 from db.settings import Settings
-from db.tables import bars, observations, price_breaks
+from db.tables import bars, corporate_actions, memberships, observations, price_breaks
 from db.warehouse import Warehouse, open_warehouse
-from features.view import FeatureView
+from features.view import Feature, FeatureView, Input
 
 CLOSE = FeatureView(
     name="close",
     description="closes",
     entity="series",
-    source="observations",
-    sql="SELECT series AS entity, period AS date, value AS close, known_at FROM known",
-    features=("close",),
+    inputs=(Input("observations", memory=0),),
+    sql="SELECT series AS entity, period AS date, value AS close, known_at FROM observations",
+    features=(Feature("close"),),
     window=3,
     target="close",
     horizon=1,
@@ -57,15 +57,26 @@ class Raw:
         rows = rows.assign(source=source, series=series, ingested_at=self._ingested(), run_id="run")
         self.warehouse.append(observations, rows)
 
-    def append_bars(self, rows, source="sample.stocks", history=0):
+    def append_bars(self, rows, source="sample.stocks", history=0, adjustment="total"):
+        """Append bars: a frame with entity, session, known_at and whatever prices there are."""
         rows = rows.assign(
             source=source,
-            adjustment="total",
+            adjustment=adjustment,
             history=history,
             ingested_at=self._ingested(),
             run_id="run",
         )
         self.warehouse.append(bars, rows)
+
+    def append_actions(self, rows, source="sample.stocks"):
+        """Append splits, dividends, delistings: entity, ex_date, kind, factor, known_at."""
+        rows = rows.assign(source=source, ingested_at=self._ingested(), run_id="run")
+        self.warehouse.append(corporate_actions, rows)
+
+    def append_memberships(self, rows, source="sample.stocks"):
+        """Append members: universe, entity, first_session, last_session (or NaT), known_at."""
+        rows = rows.assign(source=source, ingested_at=self._ingested(), run_id="run")
+        self.warehouse.append(memberships, rows)
 
     def append_break(self, kind, session, *, until=None, resolved=None, entity="SP500"):
         """A judgement of a break: a suspicion from its close on, a verdict when resolved."""
@@ -89,19 +100,21 @@ class Raw:
 
     def clear(self):
         """Forget all raw rows and all views."""
-        for table in (observations, bars, price_breaks):
+        for table in (observations, bars, corporate_actions, memberships, price_breaks):
             self.warehouse.native.execute(f"DELETE FROM {table.fullname}")
         self.warehouse.native.execute("DELETE FROM main.feature_views")
         for (name,) in self.warehouse.sql(
             "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'features'"
         ):
             self.warehouse.native.execute(f"DROP TABLE features.{name}")
+        # rows are numbered from 0 again, as in a new store
+        self.warehouse.native.execute("CHECKPOINT")
 
     def table(self, view: FeatureView) -> list[tuple]:
         """All values that a read at some cut-off can see, in order."""
         return self.warehouse.sql(
             f"""
-            SELECT entity, date, {", ".join(view.features)}, known_at, known_until
+            SELECT entity, date, {", ".join(view.names)}, known_at, known_until
             FROM {view.table}
             WHERE known_until IS NULL OR known_until > known_at
             ORDER BY ALL

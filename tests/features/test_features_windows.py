@@ -1,23 +1,13 @@
-import shutil
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 
 from db.errors import LookAheadError, LookbackError
-from db.quality.breaks import judge_breaks
-from db.settings import Settings
-from db.sources.sample import sample_sources
-from db.sources.source import Request
-from db.tables import price_breaks
-from db.warehouse import open_warehouse
-from features.catalog import feature_view
 from features.materialize import materialize
+from features.view import Feature
 from features.windows import read_windows
 
 # Two weeks of sessions, Christmas and a Wednesday of mourning after them.
@@ -63,7 +53,7 @@ def test_several_features_keep_their_order(raw, close):
     view = replace(
         close,
         name="two",
-        features=("close", "root"),
+        features=(*close.features, Feature("root")),
         target="root",
         sql=close.sql.replace("known_at", "sqrt(value) AS root, known_at"),
     )
@@ -117,9 +107,9 @@ def test_take_by_flags_and_by_positions(raw, close):
 
 
 def test_a_value_that_is_not_there_is_in_no_window(raw, close):
-    sql = "SELECT series AS entity, period AS date, nullif(value, 4) AS close, known_at FROM known"
+    holed = replace(close, name="holed", sql=close.sql.replace("value", "nullif(value, 4)"))
     raw.observe(numbered())
-    windows = read(raw, replace(close, name="holed", sql=sql))
+    windows = read(raw, holed)
     assert ends(windows) == [12, 18, 19, 20, 21]
     assert np.isfinite(windows.X).all()
     # the window to the 12th has no label: its target is not there
@@ -370,145 +360,3 @@ def test_the_version_of_the_view_and_the_time_of_knowing_are_in_the_snapshot(raw
     raw.observe({day: value for day, value in numbered().items() if day != DAYS[0]})
     raw.observe({DAYS[0]: 1.0}, known_at=raw.known_at(DAYS[1]))
     assert read(raw, close).data_snapshot != first.data_snapshot
-
-
-# ---------------------------------------------------------------------------- truncation
-
-SYMBOLS = ["AMD", "BBY", "GE", "RRC"]
-
-STOCKS = {
-    "name": "stock_change",
-    "entity": "symbol",
-    "source": "bars",
-    "sql": """
-        SELECT entity, session AS date, adj_close AS close,
-            adj_close / lag(adj_close) OVER before - 1 AS change,
-            greatest(known_at, lag(known_at) OVER before) AS known_at
-        FROM known
-        WINDOW before AS (PARTITION BY entity ORDER BY session)
-    """,
-    "features": ("close", "change"),
-    "target": "change",
-    "window": 20,
-    "horizon": 5,
-}
-
-LEAKING = """
-    SELECT series AS entity, period AS date, known_at,
-        coalesce(lead(value) OVER (PARTITION BY series ORDER BY period), value) AS close
-    FROM known
-"""
-
-
-@pytest.fixture(scope="module")
-def history(calendar):
-    """Everything that the sample profile's S&P 500 and four stocks ever deliver."""
-    every = {source.name: source for source in sample_sources(Settings(profile="sample"))}
-    until = datetime(2023, 1, 1, tzinfo=UTC)
-    found = {}
-    for name, entities, column in (
-        ("sample.SP500", None, "period"),
-        ("sample.stocks", SYMBOLS, "session"),
-    ):
-        source = every[name]
-        frame = source.fetch(Request(None, until, entities)).frame
-        found[name] = frame.assign(known_at=source.availability.known_at(frame[column], calendar))
-    return found
-
-
-def judged(rows, entity, session, price, calendar):
-    """Breaks of a history as a night that has just these rows would judge them."""
-    found = []
-    for name, own in rows.groupby(entity):
-        panel = pd.DataFrame(
-            {"entity": name, "session": own[session], "close": own[price]}
-        ).reset_index(drop=True)
-        known = own.set_index(session)["known_at"]
-        breaks = judge_breaks(panel)
-        found.append(
-            breaks.assign(
-                known_at=breaks["session"].map(known),
-                resolved_at=pd.to_datetime(breaks["resolved_session"].map(known), utc=True),
-                source="sample",
-                ingested_at=pd.Timestamp("2030-01-01", tz="UTC"),
-                run_id="run",
-            )
-        )
-    return pd.concat(found, ignore_index=True)
-
-
-def fill(raw, history, cutoff=None):
-    """Put into a store what was known by a cut-off, and judge breaks on just that."""
-    raw.clear()
-    parts = {
-        name: rows if cutoff is None else rows[rows["known_at"] <= cutoff]
-        for name, rows in history.items()
-    }
-    levels, stocks = parts["sample.SP500"], parts["sample.stocks"]
-    raw.append_observations(levels.drop(columns="series"))
-    raw.append_bars(stocks)
-    for breaks in (
-        judged(levels, "series", "period", "value", raw.calendar),
-        judged(stocks, "entity", "session", "adj_close", raw.calendar),
-    ):
-        raw.warehouse.append(price_breaks, breaks)
-
-
-@pytest.fixture(scope="module")
-def full(empty_store, tmp_path_factory, history, calendar, raw_rows):
-    """The store that has received everything."""
-    home = tmp_path_factory.mktemp("full")
-    shutil.copy(empty_store, home / "warehouse.duckdb")
-    with open_warehouse(Settings(home=home, profile="sample"), "test") as warehouse:
-        raw = raw_rows(warehouse, calendar)
-        fill(raw, history)
-        yield raw
-
-
-def assert_same_to_the_bit(one, other):
-    assert one.X.tobytes() == other.X.tobytes()
-    assert one.y.tobytes() == other.y.tobytes()
-    pd.testing.assert_frame_equal(one.index, other.index)
-    assert one.data_snapshot == other.data_snapshot
-
-
-def windows_at(raw, view, cutoff):
-    materialize(raw.warehouse, view)
-    return read_windows(raw.warehouse, view, cutoff)
-
-
-# From four months into the history (1990-05-01) to its end, to the second.
-INSTANTS = st.integers(641_520_000, 1_672_000_000).map(lambda s: datetime.fromtimestamp(s, UTC))
-
-
-@given(cutoff=INSTANTS)
-@example(cutoff=datetime(2016, 4, 29, 3, tzinfo=UTC))  # AMD's jump of +52 % is a week old
-@example(cutoff=datetime(2018, 12, 29, 3, tzinfo=UTC))
-@examples(
-    max_examples=6,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-def test_windows_of_the_full_store_are_those_of_one_that_never_saw_more(
-    full, raw, close, history, cutoff
-):
-    fill(raw, history, cutoff)
-    for view in (feature_view("sp500_close"), replace(close, **STOCKS)):
-        seen = windows_at(full, view, cutoff)
-        assert len(seen)
-        assert seen.index["known_at"].max() <= cutoff
-        assert_same_to_the_bit(seen, windows_at(raw, view, cutoff))
-
-
-def test_the_full_store_has_breaks_to_get_wrong(full):
-    kinds = dict(full.warehouse.sql("SELECT kind, count(*) FROM raw.price_breaks GROUP BY ALL"))
-    assert kinds["jump"] >= 3
-
-
-def test_the_check_finds_a_view_that_leaks(full, raw, close, history):
-    leaking = replace(close, name="leaking", sql=LEAKING)
-    cutoff = datetime(2018, 12, 15, 3, tzinfo=UTC)
-    fill(raw, history, cutoff)
-    with pytest.raises(AssertionError):
-        assert_same_to_the_bit(windows_at(full, leaking, cutoff), windows_at(raw, leaking, cutoff))
-    assert_same_to_the_bit(windows_at(full, close, cutoff), windows_at(raw, close, cutoff))

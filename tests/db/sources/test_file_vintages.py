@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from db.settings import Settings, load_settings
+from db.sources import series_files
 from db.sources.catalog import sources
 from db.sources.series_files import FilesSeries, FilesVintages
 from db.sources.source import Fetched, Request, publishes_vintages
@@ -223,6 +224,23 @@ def test_only_what_is_new_and_what_follows_it_is_read(files: Settings) -> None:
     assert "md_2018-02.csv" not in waits.state["vintages"]
     drop(files, "md_2018-06.csv", content)
     assert known(fetch(files, waits))[0] == "2018-03-01 00:00"
+
+
+def test_many_vintages_come_in_turns_the_oldest_first(
+    files: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(series_files, "_MOST_AT_ONCE", 2)
+    for month in range(3, 8):
+        drop(files, f"md_2018-0{month}.csv", text("2018-01-01", A=[1, 2]))
+    found = fetch(files)
+    assert known(found) == ["2018-04-01 00:00", "2018-05-01 00:00"]
+    assert found.problems == (
+        "3 of 5 new vintages wait for the next run: 2 are taken over at once, the oldest first",
+    )
+    second = fetch(files, found)
+    assert known(second) == ["2018-06-01 00:00", "2018-07-01 00:00"]
+    third = fetch(files, second)
+    assert (known(third), third.problems) == (["2018-08-01 00:00"], ())
 
 
 # ------------------------------------------------------------------------- taking over

@@ -1,0 +1,390 @@
+"""What a read sees at a cut-off is what a store that never held anything later gives.
+
+Real prices and series, with what vendors do to them at random later times: corrections,
+late rows, splits, dividends, delistings, restated histories. A store that holds all of it is
+read at random cut-offs; another one is made of the raw rows known by then and of nothing
+else. Both must give the same windows, labels, index, snapshot and joined rows, bit for bit.
+"""
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from db import tables
+from db.quality.breaks import judge_breaks
+from db.settings import Settings
+from db.sources.sample import sample_sources
+from db.sources.source import Request
+from db.warehouse import open_warehouse
+from features.catalog import feature_views
+from features.join import join
+from features.materialize import materialize
+from features.view import Feature, FeatureView, Input
+from features.windows import read_windows
+
+EXAMPLES = {
+    "deadline": None,
+    "derandomize": True,
+    "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    "phases": [Phase.explicit, Phase.generate],  # an example takes seconds: none to shrink
+}
+MOMENT = timedelta(microseconds=1)
+
+
+# ------------------------------------------------------------------------------ raw rows
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Raw rows by name of their table, in the order in which they arrived."""
+
+    tables: dict[str, pd.DataFrame]
+
+    def known_by(self, cutoff: datetime, since: datetime | None = None) -> "RawRows":
+        """What was known at a cut-off, with breaks as they could be judged by then."""
+        found = {}
+        for name, rows in self.tables.items():
+            known = rows["known_at"] <= cutoff
+            found[name] = rows[known & (rows["known_at"] > since)] if since else rows[known]
+        breaks = found["price_breaks"].copy()
+        undecided = ~(breaks["resolved_at"] <= cutoff)
+        breaks.loc[undecided, "kind"] = "pending"
+        for column in ("until_session", "resolved_session", "resolved_at"):
+            breaks.loc[undecided, column] = pd.NaT
+        return RawRows({**found, "price_breaks": breaks})
+
+    def of(self, symbols) -> "RawRows":
+        """All series, and of symbols only these."""
+        chosen = {"SP500", *symbols}
+        return RawRows(
+            {
+                name: rows[rows["entity"].isin(chosen)] if "entity" in rows else rows
+                for name, rows in self.tables.items()
+            }
+        )
+
+    def write(self, warehouse) -> None:
+        for name, rows in self.tables.items():
+            table = getattr(tables, name)
+            warehouse.append(table, rows.assign(ingested_at=rows["known_at"], run_id="run"))
+
+    def instants(self) -> list[datetime]:
+        """When something out of the ordinary became known: the cut-offs to get wrong."""
+        breaks = self.tables["price_breaks"]
+        found = [self.tables["corporate_actions"]["known_at"], breaks["known_at"]]
+        found.append(breaks["resolved_at"].dropna())
+        for name, key in (("bars", ["entity", "session"]), ("observations", ["series", "period"])):
+            rows = self.tables[name]
+            found.append(rows["known_at"][rows.duplicated(key)])
+        return sorted({one.to_pydatetime() for one in pd.concat(found)})
+
+
+def judged(rows):
+    """Breaks of prices (entity, session, price, known_at), one vintage each, as nights judge."""
+    breaks = judge_breaks(rows, price="price")
+    known = rows.set_index(["entity", "session"])["known_at"]
+
+    def instants(column):
+        keys = pd.MultiIndex.from_frame(breaks[["entity", column]])
+        return pd.to_datetime(known.reindex(keys).to_numpy(), utc=True)
+
+    return breaks.assign(
+        source="test", known_at=instants("session"), resolved_at=instants("resolved_session")
+    )
+
+
+def delivered(prices, levels, calendar, seed):
+    """Raw rows of real prices and series, with what vendors do to them.
+
+    `prices`: entity, session, price, volume, known_at. `levels`: series, period, value,
+    known_at. Every second symbol has raw prices, with splits and dividends beside them;
+    the others have adjusted prices, and some a restated history.
+    """
+    chance = np.random.default_rng(seed)
+    symbols = sorted(prices["entity"].unique())
+    raw_priced = symbols[::2]
+    breaks = judged(prices)
+    breaks = pd.concat(
+        [breaks, judged(_sp500(levels)), _doubts(prices, calendar, chance)]
+    )
+    breaks = breaks.drop_duplicates(["entity", "session"]).sort_values(["known_at", "entity"])
+
+    actions = [_actions(prices, symbol, chance) for symbol in raw_priced]
+    prices = _late(prices, chance)
+    first = prices.assign(
+        close=prices["price"],
+        adj_close=prices["price"],
+        source="test",
+        history=0,
+        adjustment=np.where(prices["entity"].isin(raw_priced), "raw", "total"),
+    ).drop(columns="price")
+    bars = pd.concat([first, _corrected(first, "close", chance), _restated(first, symbols[1::4])])
+    levels = _late(levels, chance).assign(source="test")
+    return RawRows(
+        {
+            "observations": pd.concat([levels, _corrected(levels, "value", chance)]),
+            "bars": bars,
+            "corporate_actions": pd.concat(actions).assign(source="test"),
+            "price_breaks": breaks,
+        }
+    )
+
+
+def _sp500(levels):
+    own = levels[levels["series"] == "SP500"]
+    return own.set_axis(["entity", "session", "price", "known_at"], axis=1)
+
+
+def _late(rows, chance, share=0.003):
+    """Some rows become known only sessions or months after their date."""
+    late = chance.random(len(rows)) < share
+    delay = pd.to_timedelta(np.where(late, chance.integers(1, 60, len(rows)), 0), "D")
+    return rows.assign(known_at=rows["known_at"] + delay)
+
+
+def _corrected(rows, column, chance, share=0.004):
+    """Newer vintages of some rows; some correct what had been corrected, at once or later."""
+    found = []
+    for _ in range(2):
+        chosen = rows[chance.random(len(rows)) < share]
+        days = chance.choice([0.0, 0.25, 1, 20, 300], len(chosen))
+        changed = chosen.assign(known_at=chosen["known_at"] + pd.to_timedelta(days, "D"))
+        factors = [0.98, 1.01, 1.1]
+        if "adj_close" in changed:
+            factors.append(np.nan)  # a price that turned out to be none
+        changed[column] = chosen[column] * chance.choice(factors, len(chosen))
+        if "adj_close" in changed:
+            changed["adj_close"] = changed[column]
+        found.append(changed)
+        rows, share = changed, 0.3
+    return pd.concat(found)
+
+
+def _actions(prices, symbol, chance):
+    """Splits and dividends of one symbol, known before, at or after their date; its end."""
+    sessions = prices.loc[prices["entity"] == symbol, "session"].to_numpy()
+    ex_dates = chance.choice(sessions[20:], 12, replace=False)
+    kinds = chance.choice(["split", "dividend"], 12)
+    factors = np.where(kinds == "split", chance.choice([2.0, 0.5, 1.02], 12), 0.5)
+    known = pd.DatetimeIndex(ex_dates, tz="UTC") + pd.to_timedelta(
+        chance.choice([-30, 0, 0, 3, 90], 12), "D"
+    )
+    found = pd.DataFrame(
+        {"entity": symbol, "ex_date": ex_dates, "kind": kinds, "factor": factors, "known_at": known}
+    )
+    corrected = found.iloc[:2].assign(factor=0.25, known_at=known[:2] + pd.Timedelta(days=40))
+    end = found.iloc[:1].assign(
+        kind="delisting",
+        factor=0.0,
+        ex_date=sessions[-100],
+        known_at=pd.Timestamp(sessions[-90], tz="UTC"),
+    )
+    ends = [end] if chance.random() < 0.3 else []
+    return pd.concat([found, corrected, *ends])
+
+
+def _doubts(prices, calendar, chance):
+    """Breaks that nobody would judge so, to have enough of each kind."""
+    chosen = prices.sample(40, random_state=int(chance.integers(2**31)))
+    kinds = chance.choice(["split", "level", "jump", "spike", "pending"], len(chosen))
+    at = calendar.index(chosen["session"].to_numpy())
+    resolved = calendar.days[at + 5].astype("datetime64[us]")
+    until = pd.Series(calendar.days[at + 2].astype("datetime64[us]"), index=chosen.index)
+    undecided = kinds == "pending"
+    resolved_at = pd.Series(resolved, index=chosen.index).dt.tz_localize("UTC")
+    return chosen[["entity", "session"]].assign(
+        kind=kinds,
+        ratio=2.0,
+        until_session=until.where(kinds == "spike"),
+        resolved_session=pd.Series(resolved, index=chosen.index).where(~undecided),
+        reason="test",
+        source="test",
+        known_at=chosen["known_at"],
+        resolved_at=(resolved_at + pd.Timedelta(hours=22)).where(~undecided),
+    )
+
+
+def _restated(first, symbols):
+    """A second history of some symbols: other prices, without some rows, and what came after."""
+    found = []
+    for number, symbol in enumerate(symbols):
+        own = first[first["entity"] == symbol]
+        at = own["known_at"].iloc[len(own) * 2 // 3]
+        anew = own[np.arange(len(own)) % 97 != number]
+        prices = anew["close"] * np.where(anew["known_at"] < at, 0.97, 1.0)
+        found.append(
+            anew.assign(
+                close=prices,
+                adj_close=prices,
+                history=1,
+                known_at=anew["known_at"].where(anew["known_at"] > at, at),
+            )
+        )
+    return pd.concat(found)
+
+
+# ------------------------------------------------------------------------------ the check
+
+
+@contextmanager
+def store(folder, empty_store, rows=None):
+    """A store that holds these raw rows and nothing else."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copy(empty_store, folder / "warehouse.duckdb")
+    with open_warehouse(Settings(home=folder, profile="sample"), "test") as warehouse:
+        if rows is not None:
+            rows.write(warehouse)
+        yield warehouse
+
+
+@dataclass(frozen=True)
+class Full:
+    """A store that has received everything, its raw rows, and what can be read of it."""
+
+    warehouse: object
+    rows: RawRows
+    symbols: list[str]
+    views: list[FeatureView]
+    first: datetime
+    last: datetime
+
+    def cutoffs(self):
+        """Any time, and the moments at and before which something happened."""
+        events = [one for one in self.rows.instants() if self.first <= one <= self.last]
+        return st.one_of(
+            st.datetimes(self.first.replace(tzinfo=None), self.last.replace(tzinfo=None)).map(
+                lambda instant: instant.replace(tzinfo=UTC)
+            ),
+            st.sampled_from(events),
+            st.sampled_from(events).map(lambda instant: instant - MOMENT),
+        )
+
+    def choices(self):
+        return st.lists(st.sampled_from(self.symbols), min_size=2, max_size=4, unique=True)
+
+
+def spine_of(symbols, cutoff, view):
+    """Instants of the last years before a cut-off, and the cut-off, for each entity."""
+    entities = sorted(symbols) if view.entity == "symbol" else ["SP500"]
+    back = np.r_[0, np.random.default_rng(7).integers(1, 900 * 24 * 3600, 60)]
+    instants = pd.DatetimeIndex([cutoff - timedelta(seconds=int(one)) for one in back])
+    return pd.DataFrame(
+        {
+            "symbol": np.repeat(entities, len(instants)),
+            "timestamp": np.tile(instants.as_unit("us"), len(entities)),
+        }
+    )
+
+
+def assert_same_to_the_bit(one, other):
+    """Windows of two stores."""
+    assert one.X.shape == other.X.shape
+    assert one.X.tobytes() == other.X.tobytes()
+    assert one.y.tobytes() == other.y.tobytes()
+    pd.testing.assert_frame_equal(one.index, other.index)
+    assert one.data_snapshot == other.data_snapshot
+
+
+def assert_seen_as(full, truncated, view, cutoff, symbols):
+    """Both stores give the same at a cut-off, and nothing that was known later."""
+    chosen = {"entities": symbols} if view.entity == "symbol" else {}
+    seen = read_windows(full, view, cutoff, **chosen)
+    if len(seen):
+        assert seen.index["known_at"].max() <= cutoff
+        assert not (seen.index["label_known_at"] > cutoff).any()
+    assert_same_to_the_bit(seen, read_windows(truncated, view, cutoff, **chosen))
+    if len(seen):
+        last = seen.index["as_of"].max().date()
+        one, other = (
+            read_windows(store, view, cutoff, as_of=last, **chosen) for store in (full, truncated)
+        )
+        assert len(one)
+        assert_same_to_the_bit(one, other)
+    spine = spine_of(symbols, cutoff, view)
+    joined = [join(store, spine, [view], cutoff) for store in (full, truncated)]
+    assert same_table(*joined)
+    return len(seen)
+
+
+def same_table(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two results of `join` are the same to the bit."""
+    return one.schema.equals(other.schema) and one.combine_chunks().equals(
+        other.combine_chunks(), check_metadata=False
+    )
+
+
+def assert_truncation(full, views, cutoff, symbols, truncated):
+    """The property of this file: the full store is read as the truncated one is."""
+    found = 0
+    for view in views:
+        materialize(truncated, view)
+        found += assert_seen_as(full.warehouse, truncated, view, cutoff, symbols)
+    return found
+
+
+# ----------------------------------------------------------------------------- sample data
+
+SAMPLE = ["AMD", "BAC", "BBY", "GE", "JNJ", "RRC"]
+SPAN = ("2012-01-01", "2018-12-31")
+
+
+@pytest.fixture(scope="module")
+def full(empty_store, tmp_path_factory, calendar):
+    """Seven years of six stocks, the S&P 500 and the sample's macro pair."""
+    every = {source.name: source for source in sample_sources(Settings(profile="sample"))}
+    until = datetime(2019, 1, 1, tzinfo=UTC)
+
+    def fetched(name, date, entities=None):
+        frame = every[name].fetch(Request(None, until, entities)).frame
+        known = every[name].availability.known_at(frame[date], calendar)
+        return frame.assign(known_at=known)[frame[date].between(*SPAN)].reset_index(drop=True)
+
+    stocks = fetched("sample.stocks", "session", SAMPLE)
+    # the panel has no volumes: those of the index on the same days
+    index = fetched("sample.index_bars", "session", ["^GSPC"]).set_index("session")["volume"]
+    prices = stocks.rename(columns={"adj_close": "price"})
+    prices = prices.assign(volume=prices["session"].map(index))
+    series = [fetched(f"sample.{name}", "period") for name in ("SP500", "BAA", "CPILFESL")]
+    rows = delivered(prices, pd.concat(series, ignore_index=True), calendar, seed=1)
+    views = [
+        view
+        for view in feature_views().values()
+        if view.name not in ("macro_annual_change", "macro_annual_change_fredmd")
+    ]
+    folder = tmp_path_factory.mktemp("full")
+    first, last = datetime(2015, 1, 1, tzinfo=UTC), datetime(2019, 1, 5, tzinfo=UTC)
+    with store(folder, empty_store, rows) as warehouse:
+        for view in views:
+            materialize(warehouse, view)
+        yield Full(warehouse, rows, SAMPLE, views, first, last)
+
+
+def check_examples(full, data, empty_store, tmp_path):
+    cutoff, symbols = data.draw(full.cutoffs()), data.draw(full.choices())
+    with store(tmp_path / "cut", empty_store, full.rows.of(symbols).known_by(cutoff)) as truncated:
+        assert assert_truncation(full, full.views, cutoff, symbols, truncated)
+
+
+@given(data=st.data())
+@examples(max_examples=8, **EXAMPLES)
+def test_a_read_is_that_of_a_store_that_never_saw_more(full, empty_store, tmp_path, data):
+    check_examples(full, data, empty_store, tmp_path)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@examples(max_examples=80, **EXAMPLES)
+def test_a_read_is_that_of_a_store_that_never_saw_more_many_times(
+    full, empty_store, tmp_path, data
+):
+    check_examples(full, data, empty_store, tmp_path)

@@ -323,8 +323,8 @@ def row(result: Result, ours: float | None) -> list[Any]:
     if result.failure:
         agreement = result.failure
     else:
-        agreement = "yes" if result.agrees else f"no: {result.factor}"
-        agreement += f", within {result.tool.tolerance:.0e}"
+        said = "yes, within" if result.agrees else f"no: {result.factor} beyond"
+        agreement = f"{said} {result.tool.tolerance:.0e}"
     measured = ("version", "seconds_load", "seconds_compute", "seconds", "seconds_cpu", "peak_mb")
     return [
         result.tool.name,

@@ -14,12 +14,13 @@ from db.errors import LookbackError
 from features.catalog import feature_view
 from features.rolling import Floats, Ints, Rows
 from features.view import FeatureView, Input
+from features.vintages import NEVER
 
 if TYPE_CHECKING:
     from db.warehouse import Warehouse
 
 # Rows that a transform gets at once: their columns stay in a core's cache.
-ROWS_AT_ONCE = 64_000
+ROWS_AT_ONCE = 32_000
 
 # Rows of a raw input as they were known; every entity may have an instant of its own.
 ReadRaw = Callable[[Input], Rows]
@@ -148,19 +149,16 @@ def evaluate(
     if view.sql is not None:
         found = _by_sql(warehouse, view, inputs)
     else:
-        found = _by_transform(view, inputs, first)
+        found = transformed(view, inputs, first)
     # rows without any value say nothing
     finite = np.isfinite(found.values)
     if not finite.all():
         found = replace(found, values=np.where(finite, found.values, np.nan))
         found = found.chosen(np.asarray(finite.any(axis=1)))
     if first is not None:
-        earliest = np.array([first.get(name, _NEVER) for name in found.names], "datetime64[D]")
+        earliest = np.array([first.get(name, NEVER) for name in found.names], "datetime64[D]")
         found = found.chosen(found.date >= earliest[found.entity])
     return _one_a_day(view, found)
-
-
-_NEVER = np.datetime64("9999-12-31", "D")
 
 
 def _read_input(warehouse: Warehouse, given: Input, read: ReadRaw) -> Rows:
@@ -266,11 +264,18 @@ def _instants(microseconds: Ints) -> pa.Array:
     return pa.array(microseconds, pa.timestamp("us", tz="UTC"))
 
 
-def _by_transform(
+def transformed(
     view: FeatureView,
     inputs: Mapping[str, Rows],
-    first: Mapping[str, np.datetime64] | None,
+    first: Mapping[str, np.datetime64] | None = None,
 ) -> Values:
+    """What a view's transform makes of its inputs, by name; from `first` on of each entity.
+
+    Raises
+    ------
+    LookbackError
+        It fails; the line names the view and the symbol whose rows it cannot take.
+    """
     if view.whole:
         return _transformed(view, dict(inputs))
     parts = [_transformed(view, part) for part in _parts(view, inputs, first)]
@@ -307,7 +312,7 @@ def _parts(
         if first is not None:
             table, rows = next(iter(own)), part[next(iter(own))]
             wanted = np.array(
-                [first.get(name, _NEVER) for name in rows.names[low : high + 1]], "datetime64[D]"
+                [first.get(name, NEVER) for name in rows.names[low : high + 1]], "datetime64[D]"
             )
             asked = np.flatnonzero(rows.date >= wanted[rows.entity - low])
             if not len(asked):
@@ -409,7 +414,8 @@ def _result(view: FeatureView, inputs: dict[str, Rows], given: Any) -> Values:
         rows.names,
         rows.now(rows.entity),
         rows.now(rows.date),
-        np.column_stack([np.asarray(given[name], dtype="float64") for name in view.names]),
+        # each feature's values lie together, as they are read and written
+        np.array([given[name] for name in view.names], dtype="float64").T,
         _known(view, inputs, rows),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -63,11 +63,10 @@ def join(
 
     Notes
     -----
-    As an ASOF join on `known_at`: the view's rows in the order of entity and `known_at`, each
-    spine row finds the last one by bisection. Rows that came after later ones, and all but
-    the newest date of those that became known together, are passed over: at no instant are
-    they the newest. Where the row that was found had been replaced or withdrawn by the
-    instant, which a correction may do, those few spine rows are gone through one by one.
+    As an ASOF join on `known_at`: while rows of an entity were only added, each with a later
+    date than those before it, they lie in the order in which they became known, and a spine
+    row finds the newest by bisection. A correction, a withdrawn value or a row that came
+    after later ones begins such a run anew.
     """
     require_cutoff(cutoff, f"joining {', '.join(view.name for view in views)}")
     result = given = _checked(spine, views, cutoff)
@@ -116,6 +115,10 @@ def _checked(
     late = pc.sum(pc.greater(instants, pa.scalar(cutoff, instants.type))).as_py()
     if late:
         raise UsageError(f"{late:,} rows of the spine lie after the cut-off {cutoff.isoformat()}")
+    names = [view.name for view in views]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"feature view {twice[0]} is to be joined twice")
     taken = {name for view in views for name in _columns(view)} & set(table.column_names)
     if taken:
         raise UsageError(f"the spine has columns that features are called: {sorted(taken)[0]}")
@@ -140,40 +143,39 @@ def _find(
     code = symbols.indices.to_numpy().astype("int64")
     if _is_for_all(view):
         names, code = [None], np.zeros(len(instants), "int64")
-    newest = _Newest.of(warehouse, view, names, cutoff)
-    at = newest.at(code, instants)
+    runs, run = _runs(view, _vintages(warehouse, view, names, cutoff), code, instants)
+    broken = np.zeros(len(code), bool)
+    if not len(runs.run):
+        return _Found(np.full(len(code), -1), np.zeros(len(code), "int64"), broken)
+    at = runs.at(run, instants)
     there = at >= 0
-    row = np.where(there, newest.row[at], -1)
-    ended = np.flatnonzero(there & (newest.until[at] <= instants))
-    if len(ended):
-        row[ended] = _one_by_one(warehouse, view, names, code[ended], instants[ended])
-        at[ended] = newest.place(row[ended])
-    since = at - newest.begins(view, warehouse.settings)[at]
-    broken = np.zeros(len(at), bool)
+    row = np.where(there, runs.row[at], -1)
+    since = at - runs.begins(view, warehouse.settings)[at]
     codes = {name: number for number, name in enumerate(names)}
-    by_code = np.flatnonzero(there)[np.argsort(code[there], kind="stable")]
-    sorted_codes = code[by_code]
+    by_run = np.flatnonzero(there)[np.argsort(run[there], kind="stable")]
+    sorted_runs = run[by_run]
     for entity, session, until, known, resolved, kind, action in _breaks(warehouse, cutoff):
-        if entity not in codes:
-            continue
-        rows = newest.rows_of(codes[entity])
-        spine = by_code[slice(*np.searchsorted(sorted_codes, (codes[entity], codes[entity] + 1)))]
-        if rows.start == rows.stop or not len(spine):
-            continue
-        # as judged at each row's own instant: a suspicion counts, a jump or a known split does not
-        moment = instants[spine]
-        counts = (known <= moment) & ((resolved > moment) | (kind != "jump")) & (action > moment)
-        days = newest.day[rows]
-        first = rows.start + int(np.searchsorted(days, session))
-        past = counts & (at[spine] >= first)
-        since[spine[past]] = np.minimum(since[spine[past]], at[spine[past]] - first)
-        ends = past & (resolved <= moment) & (until is not None)
-        if ends.any():
-            end = rows.start + int(np.searchsorted(days, until, side="right"))
-            inside = spine[ends & (at[spine] < end)]
-            broken[inside] = True
-            after = spine[ends & (at[spine] >= end)]
-            since[after] = np.minimum(since[after], at[after] - end)
+        for number in runs.of_code.get(codes.get(entity, -1), ()):
+            rows = runs.rows_of(number)
+            spine = by_run[slice(*np.searchsorted(sorted_runs, (number, number + 1)))]
+            if rows.start == rows.stop or not len(spine):
+                continue
+            # as judged at each row's own instant: a suspicion counts, a jump or a known split
+            # does not
+            moment = instants[spine]
+            counts = (
+                (known <= moment) & ((resolved > moment) | (kind != "jump")) & (action > moment)
+            )
+            days = runs.day[rows]
+            first = rows.start + int(np.searchsorted(days, session))
+            past = counts & (at[spine] >= first)
+            since[spine[past]] = np.minimum(since[spine[past]], at[spine[past]] - first)
+            ends = past & (resolved <= moment) & (until is not None)
+            if ends.any():
+                end = rows.start + int(np.searchsorted(days, until, side="right"))
+                broken[spine[ends & (at[spine] < end)]] = True
+                after = spine[ends & (at[spine] >= end)]
+                since[after] = np.minimum(since[after], at[after] - end)
     return _Found(row, since, broken)
 
 
@@ -201,8 +203,11 @@ def _is_for_all(view: FeatureView) -> bool:
 
 
 @dataclass(frozen=True)
-class _Newest:
-    """Rows of a view that were its newest at some instant, by entity and `known_at`: (n,)."""
+class _Vintages:
+    """All values of a view that were ever known, by entity: arrays of shape (n,).
+
+    `until` is when a value was replaced or withdrawn; `row` its place in the view's table.
+    """
 
     code: Ints
     day: Ints
@@ -210,118 +215,155 @@ class _Newest:
     until: Ints
     row: Ints
 
-    @staticmethod
-    def of(
-        warehouse: Warehouse, view: FeatureView, names: Sequence[str | None], cutoff: datetime
-    ) -> _Newest:
-        table = warehouse.native.execute(
-            f"""
-            -- one row per value that was ever known, in the order of the table
-            SELECT entity, date - DATE '1970-01-01' AS day, epoch_us(known_at) AS known,
-                coalesce(epoch_us(known_until), {FOREVER}) AS until, rowid AS position
-            FROM {view.table}
-            WHERE known_at <= $1
-            """,
-            (cutoff,),
-        ).to_arrow_table()
-        entities = _one_array(table["entity"]).dictionary_encode()
-        place = {name: number for number, name in enumerate(names)}
-        codes = np.array(
-            [
-                place.get(None if None in place else name, -1)
-                for name in entities.dictionary.to_pylist()
-            ],
-            "int64",
-        )
-        code = codes[entities.indices.to_numpy()] if len(codes) else np.empty(0, "int64")
-        wanted = np.flatnonzero(code >= 0)
-        small = code[wanted].astype("uint16") if len(names) < 2**16 else code[wanted]
-        order = wanted[np.argsort(small, kind="stable")]  # a radix sort where 16 bits do
-        code, known, day = (
-            code[order],
-            table["known"].to_numpy()[order],
-            table["day"].to_numpy()[order],
-        )
-        same = code[1:] == code[:-1]
-        if (same & (known[1:] <= known[:-1])).any() or (same & (day[1:] <= day[:-1])).any():
-            again = np.lexsort((day, known, code))
-            order, code, known, day = order[again], code[again], known[again], day[again]
-            reach = np.maximum.accumulate((code << 32) + day)
-            last = np.r_[(code[1:] != code[:-1]) | (known[1:] != known[:-1]), True][: len(code)]
-            # a row that came after later ones was never the newest
-            keep = ((code << 32) + day >= reach) & last
-            order, code, known, day = order[keep], code[keep], known[keep], day[keep]
-        return _Newest(
-            code, day, known, table["until"].to_numpy()[order], table["position"].to_numpy()[order]
+    def at(self, rows: Any) -> _Vintages:
+        """These rows."""
+        return _Vintages(
+            self.code[rows], self.day[rows], self.known_at[rows], self.until[rows], self.row[rows]
         )
 
-    def rows_of(self, code: int) -> slice:
-        """Where the rows of an entity lie."""
-        start, stop = np.searchsorted(self.code, (code, code + 1))
+    def disorderly(self) -> Ints:
+        """Entities of which something was replaced, or known before an earlier date, sorted."""
+        same = self.code[1:] == self.code[:-1]
+        late = same & ((self.day[1:] <= self.day[:-1]) | (self.known_at[1:] < self.known_at[:-1]))
+        ended = self.until < FOREVER
+        ended[1:] |= late
+        return np.unique(self.code[ended])
+
+    def events(self) -> Ints:
+        """When a value was replaced, withdrawn or came after later dates; of one entity."""
+        order = np.lexsort((self.day, self.known_at))
+        day, known = self.day[order], self.known_at[order]
+        reach = np.maximum.accumulate(day)
+        before = np.searchsorted(known, known) - 1  # the last row that was known earlier
+        late = (before >= 0) & (day <= reach[before])
+        return np.unique(np.concatenate([known[late], self.until[self.until < FOREVER]]))
+
+
+def _vintages(
+    warehouse: Warehouse, view: FeatureView, names: Sequence[str | None], cutoff: datetime
+) -> _Vintages:
+    table = warehouse.native.execute(
+        f"""
+        -- one row per value that was ever known, in the order of the table
+        SELECT entity, date - DATE '1970-01-01' AS day, epoch_us(known_at) AS known,
+            coalesce(epoch_us(known_until), {FOREVER}) AS until, rowid AS position
+        FROM {view.table}
+        WHERE known_at <= $1 AND (known_until IS NULL OR known_until > known_at)
+        """,
+        (cutoff,),
+    ).to_arrow_table()
+    entities = _one_array(table["entity"]).dictionary_encode()
+    place = {name: number for number, name in enumerate(names)}
+    codes = np.array(
+        [
+            place.get(None if None in place else name, -1)
+            for name in entities.dictionary.to_pylist()
+        ],
+        "int64",
+    )
+    code = codes[entities.indices.to_numpy()] if len(codes) else np.empty(0, "int64")
+    wanted = np.flatnonzero(code >= 0)
+    small = code[wanted].astype("uint16") if len(names) < 2**16 else code[wanted]
+    order = wanted[np.argsort(small, kind="stable")]  # a radix sort where 16 bits do
+    every = _Vintages(
+        code,
+        table["day"].to_numpy().astype("int64"),
+        table["known"].to_numpy(),
+        table["until"].to_numpy(),
+        table["position"].to_numpy(),
+    )
+    return every.at(order)
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Rows of a view by run and date: arrays of shape (n,).
+
+    A run is what was known of an entity while rows were only added, each later than those
+    before it: at an instant the first of its rows were known, up to that `known_at`.
+    `of_code` holds the runs of each entity.
+    """
+
+    run: Ints
+    day: Ints
+    known_at: Ints
+    row: Ints
+    of_code: Mapping[int, Sequence[int]]
+
+    def rows_of(self, run: int) -> slice:
+        """Where the rows of a run lie."""
+        start, stop = np.searchsorted(self.run, (run, run + 1))
         return slice(int(start), int(stop))
-
-    def place(self, rows: Ints) -> Ints:
-        """Where rows of the table stand here; those that were never the newest nowhere: -1."""
-        order = np.argsort(self.row)
-        at = np.minimum(np.searchsorted(self.row[order], rows), max(len(order) - 1, 0))
-        return np.where((rows >= 0) & (self.row[order][at] == rows), order[at], -1)
 
     def begins(self, view: FeatureView, settings: Settings) -> Ints:
         """Where the stretch of each row begins that no long gap interrupts, (n,)."""
-        if not len(self.code):
-            return np.zeros(0, "int64")
         days, of_day = np.unique(self.day, return_inverse=True)
         number = steps(view, days.astype("datetime64[D]"), settings)[of_day]
-        parted = np.ones(len(self.code), bool)
-        parted[1:] = (self.code[1:] != self.code[:-1]) | (np.diff(number) > view.largest_gap + 1)
+        parted = np.ones(len(self.run), bool)
+        parted[1:] = (self.run[1:] != self.run[:-1]) | (np.diff(number) > view.largest_gap + 1)
         return np.maximum.accumulate(np.where(parted, np.arange(len(parted)), 0))
 
-    def at(self, code: Ints, instants: Ints) -> Ints:
-        """Position of the newest row of each entity known at each instant; -1 for none: (m,)."""
-        if not len(self.code):
-            return np.full(len(code), -1)
+    def at(self, run: Ints, instants: Ints) -> Ints:
+        """Position of the newest row of each run known at each instant; -1 for none: (m,)."""
         levels = pd.unique(self.known_at)
         levels.sort()
-        # instants as ranks, so that entity and instant fit into one number however many
+        # instants as ranks, so that run and instant fit into one number however many
         width = len(levels) + 1
-        keys = self.code * width + np.searchsorted(levels, self.known_at, side="right")
-        wanted = code * width + np.searchsorted(levels, instants, side="right")
+        keys = self.run * width + np.searchsorted(levels, self.known_at, side="right")
+        wanted = run * width + np.searchsorted(levels, instants, side="right")
         order = np.argsort(wanted)  # ordered searches stay in the cache
-        found = np.empty(len(code), "int64")
+        found = np.empty(len(run), "int64")
         found[order] = np.searchsorted(keys, wanted[order], side="right") - 1
-        return np.where((found >= 0) & (self.code[found] == code), found, -1)
+        return np.where((found >= 0) & (self.run[found] == run), found, -1)
 
 
-def _one_by_one(
-    warehouse: Warehouse,
-    view: FeatureView,
-    names: Sequence[str | None],
-    code: Ints,
-    instants: Ints,
-) -> Ints:
-    """As `_find`, looking at every value that was valid at the instant: (m,)."""
-    asked = pa.table(
-        {
-            "number": np.arange(len(code)),
-            "entity": pa.array([names[one] for one in code], pa.string()),
-            "instant": instants,
-        }
+def _runs(view: FeatureView, vintages: _Vintages, code: Ints, instants: Ints) -> tuple[_Runs, Ints]:
+    """Runs of every entity, and which of them each row of the spine meets, (m,).
+
+    Most entities have one run; of the others only those that the spine meets are made.
+    """
+    memory = max(feature.memory for feature in view.features)
+    disorderly = vintages.disorderly()
+    orderly = vintages.at(~np.isin(vintages.code, disorderly)) if len(disorderly) else vintages
+    run = code.copy()
+    parts, numbers = [orderly], [orderly.code]
+    of_code: dict[int, list[int]] = {int(one): [int(one)] for one in np.unique(orderly.code)}
+    fresh = int(max(code.max(initial=-1), vintages.code.max(initial=-1))) + 1
+    by_code = np.argsort(code, kind="stable") if len(disorderly) else code
+    for one in disorderly:
+        spine = by_code[slice(*np.searchsorted(code, (one, one + 1), sorter=by_code))]
+        own = vintages.at(slice(*np.searchsorted(vintages.code, (one, one + 1))))
+        events = np.r_[np.iinfo(np.int64).min, own.events(), FOREVER]
+        state = np.searchsorted(events, instants[spine], side="right") - 1
+        for number in np.unique(state):
+            part = _known_between(own, events[number], events[number + 1], memory)
+            parts.append(part)
+            numbers.append(np.full(len(part.code), fresh))
+            of_code.setdefault(int(one), []).append(fresh)
+            run[spine[state == number]] = fresh
+            fresh += 1
+    return (
+        _Runs(
+            np.concatenate(numbers),
+            np.concatenate([part.day for part in parts]),
+            np.concatenate([part.known_at for part in parts]),
+            np.concatenate([part.row for part in parts]),
+            of_code,
+        ),
+        run,
     )
-    same = "true" if _is_for_all(view) else "f.entity = s.entity"
-    with warehouse.relation(asked, "spine_asked"):
-        found = warehouse.native.execute(
-            f"""
-            SELECT s.number, f.rowid AS position
-            FROM spine_asked s
-            JOIN {view.table} f
-                ON {same} AND epoch_us(f.known_at) <= s.instant
-                AND (f.known_until IS NULL OR epoch_us(f.known_until) > s.instant)
-            QUALIFY row_number() OVER (PARTITION BY s.number ORDER BY f.date DESC) = 1
-            """
-        ).fetchnumpy()
-    rows = np.full(len(code), -1)
-    rows[found["number"]] = found["position"]
-    return rows
+
+
+def _known_between(own: _Vintages, begin: int, end: int, memory: int) -> _Vintages:
+    """What an entity's values were from `begin` until `end`, by date; all known by `begin` first.
+
+    Of those only as many as the newest of them may look back over.
+    """
+    held = np.flatnonzero((own.known_at < end) & (own.until > begin))
+    part = own.at(held[np.argsort(own.day[held])])
+    before = int((part.known_at <= begin).sum())
+    part = part.at(slice(max(before - memory - 1, 0), None))
+    return replace(part, known_at=np.maximum(part.known_at, begin))
 
 
 def _values(

@@ -35,6 +35,7 @@ from features.view import FeatureView, Input
 from features.vintages import (
     ALWAYS,
     FOREVER,
+    NEVER,
     RAW_INPUTS,
     Asked,
     Days,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from db.warehouse import Warehouse
 
 # Raw rows that are held at once, about 100 bytes each.
-ROWS_AT_ONCE = 1_000_000
+ROWS_AT_ONCE = 2_000_000
 # Calendar days of so many sessions, with holidays: 365 / 252, and room for a long weekend.
 DAYS_A_SESSION, DAYS_SPARE = 1.46, 20
 
@@ -341,12 +342,11 @@ def _fill(
             later.append(state)
         else:
             firsts.append(state.values)
-    beginning = Values.concatenated(firsts, view)
-    _require_windows(view, beginning)
-    added, replaced = _insert(warehouse, view, beginning), 0
+    added, replaced = _insert(warehouse, view, Values.concatenated(firsts, view)), 0
     for state in later:
         more, gone = _write(warehouse, view, state)
         added, replaced = added + more, replaced + gone
+    _require_windows(warehouse, view)
     return added, replaced
 
 
@@ -445,12 +445,24 @@ def _load_own(
     if not memory:
         return found
     short = count_before(found, touched.first) < memory
+    if short.any():
+        # not those that are young and were read whole
+        short &= _first_dates(warehouse, given, touched.names) < start
     if not short.any():
         return found
-    # young entities, or such that seldom trade: all that there is
-    start = np.where(short, ALWAYS, np.datetime64("9999-12-31", "D"))
+    # such that seldom trade: all that there is
+    start = np.where(short, ALWAYS, NEVER)
     whole = load(warehouse, given.table, Asked(touched.names, start))
     return together(found.only(~short[found.entity]), whole)
+
+
+def _first_dates(warehouse: Warehouse, given: Input, names: npt.NDArray[np.object_]) -> Days:
+    """Date of the oldest row of each entity, (n,)."""
+    raw = RAW_INPUTS[given.table]
+    found = dict(
+        warehouse.sql(f"SELECT {raw.entity}, min({raw.date}) FROM raw.{given.table} GROUP BY 1")
+    )
+    return np.array([found.get(name, NEVER) for name in names], "datetime64[D]")
 
 
 def _some_entities(
@@ -675,16 +687,23 @@ def _changed(warehouse: Warehouse, statement: str) -> int:
 # --------------------------------------------------------------------------- keeping the books
 
 
-def _require_windows(view: FeatureView, values: Values) -> None:
+def _require_windows(warehouse: Warehouse, view: FeatureView) -> None:
     """A window longer than any history would never be read: say so at once."""
-    if not len(values):
-        return
-    rows = np.bincount(values.entity)
-    longest = int(rows.argmax())
-    if rows[longest] < view.window:
+    longest = warehouse.one(
+        f"""
+        -- the entity with the most values that hold
+        SELECT entity, count(*) AS rows
+        FROM {view.table}
+        WHERE known_until IS NULL
+        GROUP BY entity
+        ORDER BY rows DESC, entity
+        LIMIT 1
+        """
+    )
+    if longest is not None and longest[1] < view.window:
         raise ShortHistoryError(
             f"feature view {view.name}: its window of {view.window} rows is longer than any "
-            f"history; the longest, of {values.names[longest]}, has {rows[longest]}"
+            f"history; the longest, of {longest[0]}, has {longest[1]}"
         )
 
 

@@ -118,7 +118,7 @@ class Rows:
         return (self.sum(x * y, window) - along_x * along_y / window) / (window - 1)
 
     def levels(self, growth: Floats, windows: Sequence[int]) -> list[Levels]:
-        """Growth, mean and maximum of a price over windows, relative to its last value.
+        """Growth and mean of a price over windows, the mean relative to the last price.
 
         Parameters
         ----------
@@ -126,19 +126,16 @@ class Rows:
             No level is needed, so an action later on changes nothing.
         windows : rows.
         """
-        one = np.ones_like(growth)
-        found = []
-        for window, (gained, total, highest) in zip(
-            windows, self._folds((growth, one, one), windows, _join_levels), strict=True
-        ):
-            found.append(
-                Levels(
-                    self._within(gained, window),
-                    self._within(total, window - 1) / window,
-                    self._within(highest, window - 1),
-                )
-            )
-        return found
+        folded = self._folds((growth, np.ones_like(growth)), windows, _join_priced)
+        return [
+            Levels(self._within(gained, window), self._within(total, window - 1) / window)
+            for window, (gained, total) in zip(windows, folded, strict=True)
+        ]
+
+    def highest(self, growth: Floats, window: int) -> Floats:
+        """Largest of the last `window` prices over the last price, from growth (n,): (m,)."""
+        ((_, highest),) = self._folds((growth, np.ones_like(growth)), (window,), _join_highest)
+        return self._within(highest, window - 1)
 
     def priced_sum(self, growth: Floats, amount: Floats, window: int) -> Floats:
         """Sum of the last `window` amounts of money over the last price, (m,).
@@ -154,7 +151,8 @@ class Rows:
 
     def newest(self, memory: int) -> Ints:
         """Latest `known_at` among each row and the `memory` rows before it, (m,)."""
-        if memory <= 0:
+        in_order = (self.known_at[1:] >= self.known_at[:-1]) | (self.entity[1:] != self.entity[:-1])
+        if memory <= 0 or in_order.all():
             return self.now(self.known_at)
         # a window that begins before the entity's first row is cut there
         spans = np.minimum(self.position, memory)
@@ -183,11 +181,21 @@ class Rows:
         return [_folded_at(newest_first, window, join) for window in windows]
 
     def _within(self, values: npt.NDArray[Any], rows_before: int) -> npt.NDArray[Any]:
-        """NaN where fewer than `rows_before` rows of the entity come before."""
-        if rows_before > 0:
-            values = np.array(values)
-            values[self.now(self.position) < rows_before] = np.nan
+        """NaN, in place, where fewer than `rows_before` rows of the entity come before."""
+        if rows_before > 0 and self.asked is None:
+            for start, end in self._entity_spans:
+                values[start : min(start + rows_before, end)] = np.nan
+        elif rows_before > 0:
+            values[self.position[self.asked] < rows_before] = np.nan
         return values
+
+    @cached_property
+    def _entity_spans(self) -> list[tuple[int, int]]:
+        """First row of each entity, and of the next."""
+        if not len(self.entity):
+            return []
+        edges = np.flatnonzero(self.entity[1:] != self.entity[:-1]) + 1
+        return list(zip([0, *edges], [*edges, len(self.entity)], strict=True))
 
     def _require_column(self, values: npt.NDArray[Any]) -> None:
         if len(values) != len(self):
@@ -205,12 +213,10 @@ class Levels:
     ----------
     growth : last price over the price `window` rows before.
     mean : mean of the last `window` prices over the last price.
-    max : largest of the last `window` prices over the last price.
     """
 
     growth: Floats
     mean: Floats
-    max: Floats
 
 
 def positions(entity: npt.NDArray[np.integer]) -> Ints:
@@ -223,20 +229,14 @@ def positions(entity: npt.NDArray[np.integer]) -> Ints:
     return rows - np.repeat(rows[starts], np.diff(np.r_[starts, n]))
 
 
-def _join_levels(newer: Parts, older: Parts) -> Parts:
-    """Growth over both; total and highest of the prices, with the price after both as 1."""
-    growth, total, highest = newer
-    earlier_growth, earlier_total, earlier_highest = older
-    return (
-        growth * earlier_growth,
-        total + earlier_total / growth,
-        np.maximum(highest, earlier_highest / growth),
-    )
-
-
 def _join_priced(newer: Parts, older: Parts) -> Parts:
     """Growth over both; total of the amounts, with the price after both as 1."""
     return newer[0] * older[0], newer[1] + older[1] / newer[0]
+
+
+def _join_highest(newer: Parts, older: Parts) -> Parts:
+    """Growth over both; highest of the prices, with the price after both as 1."""
+    return newer[0] * older[0], np.maximum(newer[1], older[1] / newer[0])
 
 
 def _shifted(values: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
@@ -250,21 +250,36 @@ def _shifted(values: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
 
 
 def _folded_everywhere(columns: Parts, windows: Sequence[int], join: Join) -> list[Parts]:
-    """Each window of each row: blocks of 1, 2, 4, … rows, joined from the newest back."""
+    """Each window of each row: blocks of 1, 2, 4, … rows, put together from the newest back.
+
+    A block of k rows is known from row k - 1 on: its parts have that much fewer values.
+    """
     blocks = [columns]
     for power in range(max(windows).bit_length() - 1):
-        blocks.append(join(blocks[-1], _moved(blocks[-1], 1 << power)))
+        blocks.append(_put_before(blocks[-1], blocks[-1], 1 << power, join))
     found = []
     for window in windows:
         whole: Parts | None = None
-        covered = 0
         for power in _powers(window):
             block = blocks[power]
-            whole = block if whole is None else join(whole, _moved(block, covered))
-            covered += 1 << power
+            whole = block if whole is None else _put_before(whole, block, 1 << power, join)
         assert whole is not None
-        found.append(whole)
+        found.append(tuple(_lengthened(part, len(columns[0])) for part in whole))
     return found
+
+
+def _put_before(newer: Parts, older: Parts, rows: int, join: Join) -> Parts:
+    """Windows with an older block of so many rows put before each."""
+    size = max(len(newer[0]) - rows, 0)
+    return join(tuple(part[rows:] for part in newer), tuple(part[:size] for part in older))
+
+
+def _lengthened(values: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """Values of the last rows, NaN at those before: (size,)."""
+    whole = np.empty(size, values.dtype)
+    whole[: size - len(values)] = np.nan
+    whole[size - len(values) :] = values
+    return whole
 
 
 def _folded_at(newest_first: Parts, window: int, join: Join) -> Parts:
@@ -282,10 +297,6 @@ def _folded_at(newest_first: Parts, window: int, join: Join) -> Parts:
         covered += 1 << power
     assert whole is not None
     return whole
-
-
-def _moved(parts: Parts, rows: int) -> Parts:
-    return tuple(_shifted(part, rows) for part in parts)
 
 
 def _powers(window: int) -> list[int]:

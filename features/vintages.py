@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Days = npt.NDArray[np.datetime64]
 
 FOREVER = np.iinfo(np.int64).max
-ALWAYS = np.datetime64("0001-01-01", "D")
+ALWAYS, NEVER = np.datetime64("0001-01-01", "D"), np.datetime64("9999-12-31", "D")
 PRICES = ("open", "high", "low", "close", "adj_close", "volume")
 
 
@@ -264,19 +264,27 @@ def load(warehouse: Warehouse, table: str, asked: Asked) -> Vintages:
             """,
             (asked.start.min().astype(object) if len(asked.start) else ALWAYS.astype(object),),
         ).to_arrow_table()
-    column = {name: found[name].to_numpy() for name in found.column_names}
-    order = _sorted(column)
-    column = {name: values[order] for name, values in column.items()}
+    order = _sorted(found)
+    nothing = np.full(found.num_rows, np.nan)
+
+    def placed(name: str, dtype: str) -> npt.NDArray[Any]:
+        values: npt.NDArray[Any] = found[name].to_numpy()[order]
+        return values.astype(dtype, copy=False)
+
     return Vintages(
         table,
         asked.names,
-        column["code"].astype("int32"),
-        column["day"].astype("int64").astype("datetime64[D]"),
-        column["known"],
-        column["history"].astype("int32"),
-        column["origin"],
-        column["is_raw"].astype(bool),
-        {name: column[name].astype("float64") for name in raw.values},
+        placed("code", "int32"),
+        placed("day", "int64").astype("datetime64[D]"),
+        placed("known", "int64"),
+        placed("history", "int32"),
+        placed("origin", "int64"),
+        placed("is_raw", "bool"),
+        {
+            # most sources leave most prices out: they share one column of NaN
+            name: nothing if found[name].null_count == found.num_rows else placed(name, "float64")
+            for name in raw.values
+        },
         sessions(warehouse.settings.calendar),
         _load_actions(warehouse, asked) if raw.beside else NO_ACTIONS,
     )
@@ -332,13 +340,13 @@ def _load_actions(warehouse: Warehouse, asked: Asked) -> Actions:
     )
 
 
-def _sorted(column: dict[str, npt.NDArray[Any]]) -> Ints:
+def _sorted(found: pa.Table) -> Ints:
     """Order by entity, date, known_at and arrival; vintages are few, and most loads have none."""
-    key = (column["code"].astype("int64") << 32) + column["day"]
+    key = (found["code"].to_numpy().astype("int64") << 32) + found["day"].to_numpy()
     order: Ints = np.argsort(key, kind="stable")
     placed = key[order]
     if (placed[1:] == placed[:-1]).any():
-        order = np.lexsort((column["arrival"], column["known"], key))
+        order = np.lexsort((found["arrival"].to_numpy(), found["known"].to_numpy(), key))
     return order
 
 

@@ -1,6 +1,9 @@
 """Our point-in-time join, in a process of its own.
 
 python -m benchmarks.peers.lookback_join SPINE FACTORS OUT MEMORY_GB
+
+The factors are put into a store as a feature view, which is not timed; then the store is
+opened and joined to the spine.
 """
 
 from __future__ import annotations
@@ -8,48 +11,90 @@ from __future__ import annotations
 import json
 import sys
 import time
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import duckdb
-import pandas as pd  # noqa: F401 - DuckDB's df() would import it within the time
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-CORES = 2
+from benchmarks.stores import files_settings, new_store
+from db.tables import feature_views
+from db.warehouse import Warehouse, open_warehouse
+from features.join import join
+from features.view import Feature, FeatureView, Input
 
-# one row per row of the spine
-JOIN = """
-    SELECT s.symbol, s.ts, f.a, f.b, f.c
-    FROM read_parquet($spine) s
-    ASOF LEFT JOIN read_parquet($factors) f
-        ON s.symbol = f.symbol AND s.ts >= f.known_at
-"""
+CUTOFF = datetime(2030, 1, 1, tzinfo=UTC)
+VIEW = FeatureView(
+    name="given_factors",
+    description="factors computed elsewhere",
+    entity="symbol",
+    inputs=(Input("bars"),),
+    sql="-- the rows are put into the table as they are",
+    features=(Feature("a"), Feature("b"), Feature("c")),
+    window=1,
+    target="a",
+    horizon=1,
+    horizon_unit="session",
+)
+
+
+def put(warehouse: Warehouse, factors: Path) -> None:
+    """The factors as the materialized values of the view, in the order in which nights append."""
+    with warehouse.transaction():
+        warehouse.native.execute(
+            f"""
+            CREATE TABLE {VIEW.table} AS
+            SELECT symbol AS entity, CAST(known_at AS DATE) AS date, a, b, c, known_at,
+                CAST(NULL AS TIMESTAMPTZ) AS known_until
+            FROM read_parquet($1)
+            ORDER BY date, entity
+            """,
+            (str(factors),),
+        )
+        row = {
+            "view": VIEW.name,
+            "version": VIEW.version,
+            "entity": VIEW.entity,
+            "window": VIEW.window,
+            "horizon": VIEW.horizon,
+            "horizon_unit": VIEW.horizon_unit,
+            "declaration": VIEW.declaration,
+            "rows": 0,
+            "entities": 0,
+        }
+        warehouse.upsert(feature_views, row)
 
 
 def ours(spine: Path, factors: Path, out: Path, memory_gb: float) -> dict[str, object]:
-    """Seconds and peak memory of the join, from Parquet to a data frame; writes it to `out`."""
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": CORES,
-        "memory_limit": f"{memory_gb}GB",
-        "temp_directory": str(out.parent / "spill"),
-    }
-    with duckdb.connect(config=config) as database:
-        database.execute("SET TimeZone = 'UTC'")
+    """Seconds and peak memory of the join, from the store to a data frame; writes it to `out`."""
+    home = out.parent / "home"
+    with open_warehouse(new_store(home), "benchmark") as warehouse:
+        put(warehouse, factors)
+    filling = peak_mb()
+    with open_warehouse(files_settings(home), "benchmark") as warehouse:
+        warehouse.native.execute(f"SET memory_limit = '{memory_gb}GB'")
         began = time.perf_counter()
-        joined = database.execute(JOIN, {"spine": str(spine), "factors": str(factors)}).df()
+        joined = join(warehouse, read_spine(spine), [VIEW], CUTOFF).to_pandas()
         seconds = time.perf_counter() - began
     peak = peak_mb()
-    pq.write_table(pa.Table.from_pandas(joined), out)
+    values = {name: joined[f"{VIEW.name}__{name}"] for name in VIEW.names}
+    result = joined[["symbol", "timestamp"]].rename(columns={"timestamp": "ts"}).assign(**values)
+    pq.write_table(pa.Table.from_pandas(result, preserve_index=False), out)
     return {
         "tool": "lookback",
         "store": "duckdb",
         "version": version("lookback"),
-        "spine": pq.read_metadata(spine).num_rows,
-        "rows": len(joined),
+        "spine": len(result),
+        "rows": len(result),
         "seconds": seconds,
-        "peak_mb": peak,
+        "peak_mb": max(peak, filling),
     }
+
+
+def read_spine(path: Path) -> pa.Table:
+    """The spine under the names that a join wants."""
+    return pq.read_table(path).rename_columns({"ts": "timestamp"})
 
 
 def peak_mb() -> float:

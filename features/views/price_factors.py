@@ -33,7 +33,7 @@ def price_factors(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
         "ma_ratio_252": 1 / year.mean,
         "volatility_21": bars.std(gain, MONTH),
         "volatility_63": bars.std(gain, QUARTER),
-        "drawdown_252": 1 / year.max - 1,
+        "drawdown_252": 1 / bars.highest(growth, YEAR) - 1,
         "rsi_14": 100 * risen / moved,
         "month": (day.astype("datetime64[M]").astype("int64") % 12 + 1).astype("float64"),
         "day_of_week": ((day.astype("int64") + 3) % 7).astype("float64"),

@@ -20,6 +20,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from db import tables
+from db.availability import AfterClose
 from db.quality.breaks import judge_breaks
 from db.settings import Settings
 from db.sources.sample import sample_sources
@@ -113,9 +114,7 @@ def delivered(prices, levels, calendar, seed):
     symbols = sorted(prices["entity"].unique())
     raw_priced = symbols[::2]
     breaks = judged(prices)
-    breaks = pd.concat(
-        [breaks, judged(_sp500(levels)), _doubts(prices, calendar, chance)]
-    )
+    breaks = pd.concat([breaks, judged(_sp500(levels)), _doubts(prices, calendar, chance)])
     breaks = breaks.drop_duplicates(["entity", "session"]).sort_values(["known_at", "entity"])
 
     actions = [_actions(prices, symbol, chance) for symbol in raw_priced]
@@ -371,7 +370,7 @@ def check_examples(full, data, empty_store, tmp_path):
 
 
 @given(data=st.data())
-@examples(max_examples=8, **EXAMPLES)
+@examples(max_examples=6, **EXAMPLES)
 def test_a_read_is_that_of_a_store_that_never_saw_more(full, empty_store, tmp_path, data):
     check_examples(full, data, empty_store, tmp_path)
 
@@ -383,3 +382,256 @@ def test_a_read_is_that_of_a_store_that_never_saw_more_many_times(
     full, empty_store, tmp_path, data
 ):
     check_examples(full, data, empty_store, tmp_path)
+
+
+def test_the_store_has_what_there_is_to_get_wrong(full):
+    kinds = {kind for (kind,) in full.warehouse.sql("SELECT DISTINCT kind FROM raw.price_breaks")}
+    assert kinds == {"split", "level", "jump", "spike", "pending"}
+    actions = full.warehouse.sql("SELECT DISTINCT kind FROM raw.corporate_actions")
+    assert {kind for (kind,) in actions} == {"split", "dividend", "delisting"}
+    assert full.warehouse.one("SELECT max(history) FROM raw.bars") == (1,)
+    for view in full.views:
+        (ended,) = full.warehouse.one(
+            f"SELECT count(*) FROM {view.table} WHERE known_until > known_at"
+        )
+        assert ended, f"{view.name} was never corrected"
+
+
+def test_breaks_judged_on_what_was_known_are_those_of_the_whole_history(full):
+    """The truncated stores take breaks from the full one: a night would have judged them so."""
+    bars = full.rows.tables["bars"].drop_duplicates(["entity", "session"])
+    prices = bars.assign(price=bars["close"])[["entity", "session", "price"]].dropna()
+    close = pd.DatetimeIndex(prices["session"], tz="UTC") + pd.Timedelta(hours=22)
+    prices = prices.assign(known_at=close.as_unit("us")).sort_values(["entity", "session"])
+    whole = judged(prices.reset_index(drop=True))
+    columns = ["entity", "session", "kind", "until_session", "resolved_at"]
+    assert len(whole)
+    empty = dict.fromkeys(("bars", "observations", "corporate_actions"), prices.iloc[:0])
+    for resolved_at in whole["resolved_at"].dropna():
+        for cutoff in (resolved_at, resolved_at - MOMENT, resolved_at - timedelta(days=3)):
+            known = prices[prices["known_at"] <= cutoff].reset_index(drop=True)
+            then = RawRows({**empty, "price_breaks": whole}).known_by(cutoff)
+            pd.testing.assert_frame_equal(
+                judged(known)[columns],
+                then.tables["price_breaks"][columns].reset_index(drop=True),
+                check_dtype=False,
+            )
+
+
+# --------------------------------------------------------------------------- views that leak
+
+
+def next_growth(inputs):
+    bars = inputs["bars"]
+    return {"ahead": bars.now(np.r_[bars["growth"][1:], np.nan])}
+
+
+def over_all(inputs):
+    """Standardized by the whole history: the scaler has seen the future."""
+    bars = inputs["bars"]
+    growth = bars["growth"]
+    return {"ahead": bars.now((growth - np.nanmean(growth)) / np.nanstd(growth))}
+
+
+AHEAD = FeatureView(
+    name="ahead",
+    description="looks ahead",
+    entity="symbol",
+    inputs=(Input("bars"),),
+    transform=next_growth,
+    features=(Feature("ahead"),),
+    window=5,
+    target="ahead",
+    horizon=1,
+    horizon_unit="session",
+)
+
+LEAKING = {
+    "the next close in SQL": replace(
+        AHEAD,
+        name="ahead_sql",
+        transform=None,
+        sql="""
+            SELECT entity, session AS date, known_at,
+                lead(close) OVER (PARTITION BY entity ORDER BY session) / close AS ahead
+            FROM bars
+        """,
+    ),
+    "the next return in Python": AHEAD,
+    "a scaler that has seen all": replace(AHEAD, name="ahead_scaled", transform=over_all),
+    "a level of the index that came later": replace(
+        AHEAD,
+        name="ahead_index",
+        inputs=(Input("bars"), Input("observations", entities=("SP500",), shared=True)),
+        transform=None,
+        sql="""
+            SELECT b.entity, b.session AS date, b.known_at, o.value AS ahead
+            FROM bars b
+            JOIN observations o ON o.period = b.session
+        """,
+    ),
+}
+HONEST = replace(
+    AHEAD,
+    name="behind",
+    transform=None,
+    sql="""
+        SELECT entity, session AS date,
+            close / lag(close) OVER before AS ahead,
+            greatest(known_at, lag(known_at) OVER before) AS known_at
+        FROM bars
+        WINDOW before AS (PARTITION BY entity ORDER BY session)
+    """,
+)
+# Two hours after a close: prices are there, the index follows.
+EVENING = datetime(2017, 3, 15, 22, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("what", LEAKING)
+def test_the_check_finds_a_view_that_leaks(full, empty_store, tmp_path, what):
+    view, symbols = LEAKING[what], ["JNJ", "RRC"]
+    materialize(full.warehouse, view)
+    with store(tmp_path / "cut", empty_store, full.rows.of(symbols).known_by(EVENING)) as truncated:
+        materialize(truncated, view)
+        with pytest.raises(AssertionError):
+            assert_truncation(full, [view], EVENING, symbols, truncated)
+
+
+def test_the_check_lets_an_honest_view_pass(full, empty_store, tmp_path):
+    symbols = ["JNJ", "RRC"]
+    materialize(full.warehouse, HONEST)
+    with store(tmp_path / "cut", empty_store, full.rows.of(symbols).known_by(EVENING)) as truncated:
+        assert assert_truncation(full, [HONEST], EVENING, symbols, truncated)
+
+
+# ---------------------------------------------------------------------------- night by night
+
+
+def feed(warehouse, rows):
+    """Append what a night brings; breaks are those as judged by then."""
+    warehouse.native.execute("DELETE FROM raw.price_breaks")
+    rows.write(warehouse)
+
+
+def nights_of(full, count, seed):
+    chance = np.random.default_rng(seed)
+    span = (full.last - full.first).total_seconds()
+    drawn = [full.first + timedelta(seconds=float(s)) for s in chance.uniform(0, span, count)]
+    events = chance.choice(np.array(full.rows.instants(), object), count)
+    return sorted({*drawn, *(one for one in events if full.first <= one), full.last})
+
+
+def test_a_store_fed_night_by_night_is_read_as_the_one_that_has_it_all(full, empty_store, tmp_path):
+    """At the cut-off of each night, and of nights before it."""
+    symbols = ["AMD", "BBY", "JNJ"]
+    rows = full.rows.of(symbols)
+    with store(tmp_path / "fed", empty_store) as fed:
+        before = None
+        for night in nights_of(full, 2, seed=3):
+            news = rows.known_by(night, since=before)
+            feed(fed, RawRows({**news.tables, **_breaks_by(rows, night)}))
+            assert assert_truncation(full, full.views, night, symbols, fed)
+            if before is not None:
+                assert_truncation(full, full.views, before, symbols, fed)
+            before = night
+
+
+def _breaks_by(rows, night):
+    return {"price_breaks": rows.known_by(night).tables["price_breaks"]}
+
+
+def test_rows_that_are_taken_over_late_are_read_as_those_in_time(full, empty_store, tmp_path):
+    """A night that could not fetch catches up later: `known_at` counts, not the arrival."""
+    symbols = ["AMD", "BBY", "JNJ"]
+    rows = full.rows.of(symbols)
+    nights = nights_of(full, 2, seed=5)
+    arrivals = {}
+    for name, table in rows.tables.items():
+        if name == "price_breaks":
+            continue
+        key = table[
+            [one for one in ("entity", "series", "session", "period", "ex_date") if one in table]
+        ]
+        held = pd.util.hash_pandas_object(key, index=False).to_numpy() % 20
+        known = np.searchsorted(pd.DatetimeIndex(nights), pd.DatetimeIndex(table["known_at"]))
+        late = np.where(held == 0, 1, np.where(held == 1, 3, 0))
+        arrivals[name] = np.minimum(known + late, len(nights) - 1)
+    with store(tmp_path / "fed", empty_store) as fed:
+        for number, night in enumerate(nights):
+            news = {name: rows.tables[name][at == number] for name, at in arrivals.items()}
+            feed(fed, RawRows({**news, **_breaks_by(rows, night)}))
+            for view in full.views:
+                materialize(fed, view)
+        for night in nights:
+            assert assert_truncation(full, full.views, night, symbols, fed)
+
+
+# ---------------------------------------------------------------------------- reference data
+
+
+@pytest.fixture(scope="module")
+def reference(reference_data, empty_store, tmp_path_factory, calendar):
+    """Some dozen large US stocks with volumes, the index and the book's macro pair."""
+    bars = pd.read_parquet(
+        reference_data / "us_equities_ohlcv_daily_2007_2018_top500.parquet",
+        columns=["date", "ticker", "adj_close", "volume"],
+    ).astype({"date": "datetime64[us]"})
+    chosen = sorted(bars["ticker"].unique())[::20]
+    bars = bars[bars["ticker"].isin(chosen) & (bars["date"] >= "2012-01-01")]
+    bars = bars.rename(columns={"date": "session", "ticker": "entity", "adj_close": "price"})
+    bars = bars.assign(
+        entity=bars["entity"].astype(str),
+        volume=bars["volume"].astype("float64"),
+        price=bars["price"].astype("float64"),
+    )
+    bars = bars.sort_values(["entity", "session"]).reset_index(drop=True)
+    prices = bars.assign(known_at=_after(bars["session"], calendar, hours=1))
+    index = pd.read_csv(reference_data / "sp500_close_daily_1990_2022.csv", parse_dates=["date"])
+    index = index.set_axis(["period", "value"], axis=1)
+    index = index[index["period"].between("2012-01-01", "2018-12-31")]
+    levels = [index.assign(series="SP500", known_at=_after(index["period"], calendar, hours=4))]
+    for name, days in (("UMCSENT", 0), ("IPGMFN", 16)):
+        own = (
+            pd.read_csv(reference_data / f"{name}.csv")
+            .iloc[:, :2]
+            .set_axis(["period", "value"], axis=1)
+        )
+        own = own.assign(period=pd.to_datetime(own["period"]))
+        own = own[own["period"].between("2008-01-01", "2018-12-31")].dropna()
+        known = (own["period"] + pd.offsets.MonthEnd(1) + pd.Timedelta(days=days)).dt.tz_localize(
+            "UTC"
+        )
+        levels.append(own.assign(series=name, known_at=known))
+    levels = [one[["series", "period", "value", "known_at"]] for one in levels]
+    rows = delivered(prices, pd.concat(levels, ignore_index=True), calendar, seed=2)
+    views = [
+        view for view in feature_views().values() if not view.name.endswith(("fredmd", "sample"))
+    ]
+    first, last = datetime(2014, 6, 1, tzinfo=UTC), datetime(2019, 1, 5, tzinfo=UTC)
+    with store(tmp_path_factory.mktemp("reference"), empty_store, rows) as warehouse:
+        for view in views:
+            materialize(warehouse, view)
+        yield Full(warehouse, rows, list(chosen), views, first, last)
+
+
+def _after(dates, calendar, hours):
+    return AfterClose(hours).known_at(dates, calendar)
+
+
+@pytest.mark.reference
+@given(data=st.data())
+@examples(max_examples=3, **EXAMPLES)
+def test_reference_stocks_and_series_are_read_as_they_were_known(
+    reference, empty_store, tmp_path, data
+):
+    check_examples(reference, data, empty_store, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+@given(data=st.data())
+@examples(max_examples=60, **EXAMPLES)
+def test_reference_stocks_and_series_are_read_as_they_were_known_many_times(
+    reference, empty_store, tmp_path, data
+):
+    check_examples(reference, data, empty_store, tmp_path)

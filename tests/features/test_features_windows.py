@@ -5,9 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from db.availability import AfterClose
 from db.errors import LookAheadError, LookbackError
+from features.catalog import feature_views
 from features.materialize import materialize
-from features.view import Feature
+from features.view import Feature, Input
 from features.windows import read_windows
 
 # Two weeks of sessions, Christmas and a Wednesday of mourning after them.
@@ -89,8 +91,8 @@ def test_as_of_chooses_the_windows_of_one_date(raw, close):
 
 
 def test_too_few_values_give_none(raw, close):
-    raw.observe(numbered(DAYS[:2]))
-    windows = read(raw, close)
+    raw.observe(numbered())
+    windows = read(raw, close, raw.known_at(DAYS[1]))
     assert (windows.X.shape, windows.y.shape, len(windows)) == ((0, 3, 1), (0,), 0)
     assert str(windows.index["known_at"].dtype).endswith("UTC]")
 
@@ -107,13 +109,30 @@ def test_take_by_flags_and_by_positions(raw, close):
 
 
 def test_a_value_that_is_not_there_is_in_no_window(raw, close):
-    holed = replace(close, name="holed", sql=close.sql.replace("value", "nullif(value, 4)"))
+    holed = replace(
+        close,
+        name="holed",
+        features=(*close.features, Feature("level")),
+        sql=close.sql.replace("value AS", "nullif(value, 4) AS").replace(
+            "known_at", "value AS level, known_at"
+        ),
+    )
     raw.observe(numbered())
     windows = read(raw, holed)
     assert ends(windows) == [12, 18, 19, 20, 21]
     assert np.isfinite(windows.X).all()
     # the window to the 12th has no label: its target is not there
     assert pd.isna(windows.index["label_known_at"].iloc[0])
+    assert np.isnan(windows.y[0])
+
+
+def test_a_row_without_any_value_is_none(raw, close):
+    """Where nothing is there, nothing was stored: a gap of one session."""
+    holed = replace(close, name="holed", sql=close.sql.replace("value", "nullif(value, 4)"))
+    raw.observe(numbered())
+    windows = read(raw, holed)
+    assert ends(windows) == [12, 14, 17, 18, 19, 20, 21]
+    assert windows.X[1, :, 0].tolist() == [2.0, 3.0, 5.0]
     assert np.isnan(windows.y[0])
 
 
@@ -360,3 +379,262 @@ def test_the_version_of_the_view_and_the_time_of_knowing_are_in_the_snapshot(raw
     raw.observe({day: value for day, value in numbered().items() if day != DAYS[0]})
     raw.observe({DAYS[0]: 1.0}, known_at=raw.known_at(DAYS[1]))
     assert read(raw, close).data_snapshot != first.data_snapshot
+
+
+# ----------------------------------------------------------------------- memory of features
+
+RECALL = {"inputs": (Input("observations", memory=2),), "window": 1}
+
+
+def recalling(close, memory=2, **change):
+    """Closes, and one that says it looks back over `memory` rows."""
+    return replace(
+        close,
+        name="recalling",
+        features=(Feature("close"), Feature("before", memory)),
+        sql=close.sql.replace("known_at", "value AS before, known_at"),
+        **(RECALL | change),
+    )
+
+
+def test_a_feature_has_no_value_within_its_memory_after_a_break(raw, close):
+    raw.observe(numbered())
+    raw.append_break("level", BREAK, resolved=DAYS[7])
+    windows = read(raw, recalling(close))
+    assert ends(windows) == [12, 13, 14, 19, 20, 21]
+    # the break does not matter to what does not look back
+    alone = read(raw, recalling(close), features=["close"])
+    assert ends(alone) == [int(day[-2:]) for day in DAYS]
+
+
+def test_a_feature_has_no_value_within_its_memory_after_a_long_gap(raw, close):
+    raw.observe(without(*DAYS[3:7]))
+    assert ends(read(raw, recalling(close, memory=1))) == [11, 12, 20, 21]
+
+
+def test_a_break_masks_as_it_was_judged_at_the_cutoff(raw, close):
+    raw.observe(numbered())
+    raw.append_break("jump", DAYS[6], resolved=DAYS[8])
+    resolved_at = raw.known_at(DAYS[8])
+    view = recalling(close)
+    assert ends(read(raw, view, raw.known_at(DAYS[5]))) == [12, 13, 14, 17]
+    assert ends(read(raw, view, resolved_at - timedelta(microseconds=1))) == [12, 13, 14, 17]
+    assert ends(read(raw, view, resolved_at)) == [12, 13, 14, 17, 18, 19, 20]
+
+
+def test_a_split_that_is_known_masks_nothing(raw, close):
+    raw.observe(numbered(), series="KO")
+    raw.append_break("pending", DAYS[6], entity="KO")
+    told = raw.known_at(DAYS[8])
+    split = {"entity": ["KO"], "ex_date": pd.to_datetime([DAYS[6]]), "kind": "split"}
+    raw.append_actions(pd.DataFrame(split | {"factor": 2.0, "known_at": [told]}))
+    before = read(raw, recalling(close), told - timedelta(microseconds=1))
+    assert ends(before) == [12, 13, 14, 17]
+    assert ends(read(raw, recalling(close), told)) == [12, 13, 14, 17, 18, 19, 20]
+
+
+def test_no_label_is_made_of_a_value_that_is_masked(raw, close):
+    raw.observe(numbered())
+    raw.append_break("level", BREAK, resolved=DAYS[7])
+    view = replace(recalling(close), target="before")
+    windows = read(raw, view, features=["close"])
+    labelled = dict(zip(ends(windows), windows.y.tolist(), strict=True))
+    assert [day for day, label in labelled.items() if np.isnan(label)] == [10, 14, 17, 21]
+    assert labelled[19] == 9.0
+
+
+# --------------------------------------------------------------------------------- choices
+
+
+def test_chosen_features_stand_in_the_order_asked_for(raw, close):
+    view = replace(
+        close,
+        name="three",
+        features=(Feature("close"), Feature("root"), Feature("holed")),
+        target="holed",
+        sql=close.sql.replace(
+            "known_at", "sqrt(value) AS root, nullif(value, 5) AS holed, known_at"
+        ),
+    )
+    raw.observe(numbered())
+    windows = read(raw, view, features=["root", "close"])
+    assert windows.X.shape == (8, 3, 2)
+    assert windows.X[1, :, 1].tolist() == [2.0, 3.0, 4.0]
+    np.testing.assert_array_equal(windows.X[:, :, 0], np.sqrt(windows.X[:, :, 1]))
+    # the target counts for labels though it is not read; its hole costs no window
+    assert windows.y.tolist()[:3] == [4.0, pytest.approx(np.nan, nan_ok=True), 6.0]
+    assert ends(read(raw, view)) == [12, 13, 19, 20, 21]
+
+
+def test_an_unknown_feature_is_named(raw, close):
+    raw.observe(numbered())
+    with pytest.raises(LookbackError, match="view close has no feature open, volume"):
+        read(raw, close, features=["volume", "close", "open"])
+
+
+def test_chosen_entities_are_read_as_among_all(raw, close):
+    for number, series in enumerate("ABC"):
+        raw.observe({day: value + number for day, value in numbered().items()}, series=series)
+    raw.append_break("level", BREAK, entity="B")
+    every = read(raw, close)
+    chosen = read(raw, close, entities=["C", "B", "nobody"])
+    rows = every.index["entity"].isin(["B", "C"]).to_numpy()
+    np.testing.assert_array_equal(chosen.X, every.X[rows])
+    np.testing.assert_array_equal(chosen.y, every.y[rows])
+    assert chosen.index["entity"].tolist() == every.index["entity"][rows].tolist()
+    assert len(read(raw, close, entities=["nobody"])) == 0
+
+
+def test_month_and_weekday_are_columns_where_declared(raw, close):
+    view = replace(close, name="static", static=("symbol", "month", "weekday"))
+    raw.observe(numbered())
+    windows = read(raw, view)
+    assert windows.index["month"].tolist() == [12] * 8
+    assert windows.index["weekday"].tolist() == [2, 3, 4, 0, 1, 2, 3, 4]
+    assert not {"month", "weekday"} & set(read(raw, close).index)
+
+
+# -------------------------------------------------------------------------------- universes
+
+
+def join_universe(raw, entity, first, last=None, known_at="2018-12-01", universe="large"):
+    row = {
+        "universe": [universe],
+        "entity": [entity],
+        "first_session": pd.to_datetime([first]),
+        "last_session": pd.to_datetime([last]),
+        "known_at": [pd.Timestamp(known_at, tz="UTC")],
+    }
+    raw.append_memberships(pd.DataFrame(row))
+
+
+def members(windows):
+    """Days on which windows end, by entity."""
+    days = windows.index["as_of"].dt.day
+    return {name: days[windows.index["entity"] == name].tolist() for name in "ABC"}
+
+
+def test_windows_of_a_universe_end_while_their_entity_is_a_member(raw, close):
+    for series in "ABC":
+        raw.observe(numbered(), series=series)
+    join_universe(raw, "A", "2018-12-01", DAYS[4])
+    join_universe(raw, "A", DAYS[7], DAYS[8])
+    join_universe(raw, "B", DAYS[6])
+    join_universe(raw, "C", "2018-12-01", universe="small")
+    windows = read(raw, close, universe="large")
+    assert members(windows) == {"A": [12, 13, 14, 19, 20], "B": [18, 19, 20, 21], "C": []}
+    # a window reaches back before the membership, and its label beyond
+    first = (windows.index["entity"] == "B").to_numpy().argmax()
+    assert windows.X[first, :, 0].tolist() == [5.0, 6.0, 7.0]
+    last = np.flatnonzero((windows.index["entity"] == "A").to_numpy())[-1]
+    assert windows.y[last] == 10.0
+    day = pd.Timestamp(DAYS[8]).date()
+    assert read(raw, close, universe="large", as_of=day).index["entity"].tolist() == ["A", "B"]
+
+
+def test_members_are_those_known_at_the_cutoff(raw, close):
+    raw.observe(numbered(), series="A")
+    join_universe(raw, "A", DAYS[2])
+    left = raw.known_at(DAYS[8])
+    # it turns out that it had left: a newer vintage of the same membership
+    join_universe(raw, "A", DAYS[2], DAYS[5], known_at=left.tz_localize(None))
+    before = read(raw, close, left - timedelta(microseconds=1), universe="large")
+    assert members(before)["A"] == [12, 13, 14, 17, 18, 19]
+    assert members(read(raw, close, left, universe="large"))["A"] == [12, 13, 14, 17]
+
+
+def test_a_universe_that_is_not_known_yet_is_refused(raw, close):
+    raw.observe(numbered(), series="A")
+    join_universe(raw, "A", DAYS[2], known_at="2018-12-20")
+    with pytest.raises(LookbackError, match=r"no universe 'middle' .* there are: large"):
+        read(raw, close, universe="middle")
+    with pytest.raises(LookbackError, match=r"no universe 'large' is known .* there are: none"):
+        read(raw, close, raw.known_at(DAYS[4]), universe="large")
+
+
+# ----------------------------------------------------------------------------- one date alone
+
+
+def assert_as_of_reads_are_those_of_all(raw, view, cutoff, days):
+    every = read_windows(raw.warehouse, view, cutoff)
+    found = 0
+    for day in days:
+        one = read_windows(raw.warehouse, view, cutoff, as_of=day)
+        rows = (every.index["as_of"] == pd.Timestamp(day)).to_numpy()
+        expected = every.take(rows)
+        assert one.X.tobytes() == expected.X.tobytes()
+        assert one.y.tobytes() == expected.y.tobytes()
+        # categories are the entities that were read
+        index = [got.index.astype({"entity": str}) for got in (one, expected)]
+        pd.testing.assert_frame_equal(*index)
+        found += len(one)
+    return found
+
+
+def prices_of(chance, calendar, size=1100):
+    """Bars of symbols that are old, young, full of holes, seldom traded, or ended."""
+    days = calendar.days[calendar.days < np.datetime64("2019-01-01")][-size:]
+    chosen = {
+        "OLD": np.arange(size),
+        "YOUNG": np.arange(size - 400, size),
+        "HOLED": np.flatnonzero(chance.random(size) < 0.9),
+        "GAPPED": np.r_[np.arange(300), np.arange(320, 700), np.arange(720, size)],
+        "SELDOM": np.arange(0, size, 4),
+        "ENDED": np.arange(size - 30),
+    }
+    frames = []
+    for entity, rows in chosen.items():
+        price = 100 * np.exp(np.cumsum(chance.normal(0, 0.02, len(rows))))
+        frame = pd.DataFrame({"session": days[rows].astype("datetime64[us]"), "close": price})
+        frames.append(frame.assign(entity=entity, volume=chance.integers(100, 999, len(rows))))
+    return pd.concat(frames, ignore_index=True), days
+
+
+@pytest.fixture
+def all_views(raw):
+    """Every view of bars, and that of the index, over awkward entities with breaks."""
+    chance = np.random.default_rng(11)
+    bars, days = prices_of(chance, raw.calendar)
+    known = AfterClose(1).known_at(bars["session"], raw.calendar)
+    raw.append_bars(bars.assign(known_at=known, adj_close=bars["close"]))
+    sessions = [str(day) for day in days]
+    raw.observe(dict(zip(sessions, 1000 + chance.normal(0, 5, len(days)), strict=True)))
+    # right before the rows that a read of the last date needs, and inside a window's memory
+    for back in (70, 90, 316, 317, 340):
+        for entity in ("OLD", "HOLED", "ENDED"):
+            raw.append_break("level", sessions[-back], entity=entity)
+    raw.append_break("spike", sessions[-330], until=sessions[-318], resolved=sessions[-310])
+    for entity in ("YOUNG", "SELDOM", "OLD"):
+        raw.append_break(
+            "spike",
+            sessions[-200],
+            until=sessions[-190],
+            resolved=sessions[-185],
+            entity=entity,
+        )
+    return [view for view in feature_views().values() if "macro" not in view.name], days
+
+
+def test_a_read_of_one_date_is_that_date_of_a_whole_read(raw, all_views):
+    views, days = all_views
+    dates = [day.astype(object) for day in (*days[-3:], days[-31], days[-75], days[-150])]
+    cutoff = raw.known_at(str(days[-1]), hours=5)
+    for view in views:
+        materialize(raw.warehouse, view)
+        found = 0
+        for one in (cutoff, raw.known_at(str(days[-25]))):
+            found += assert_as_of_reads_are_those_of_all(raw, view, one, dates)
+        assert found, view.name
+
+
+def test_a_break_anywhere_around_the_rows_needed_changes_no_read_of_one_date(raw, close):
+    """Windows of three rows with a memory of two need five rows, and one break may be anywhere."""
+    view = replace(recalling(close), window=3)
+    days = [str(day) for day in raw.calendar.days[-120:]]
+    for number, series in enumerate("ABCDEFGH"):
+        raw.observe(numbered(days), series=series)
+        raw.append_break("level", days[-52 - 3 - number], entity=series)
+        raw.append_break("level", days[-3 - number], entity=series)
+    materialize(raw.warehouse, view)
+    dates = [pd.Timestamp(day).date() for day in days[-12:]]
+    assert assert_as_of_reads_are_those_of_all(raw, view, raw.known_at(days[-1]), dates)

@@ -34,6 +34,10 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.files_night
 	$(BIN)/python -m benchmarks.price_breaks
+	$(BIN)/python -m benchmarks.weekly_windows
+	$(BIN)/python -m benchmarks.one_session
+	$(BIN)/python -m benchmarks.window_factors
+	$(BIN)/python -m benchmarks.point_in_time_join --full
 
 # Each package is pinned with its hash; --no-deps because the locks hold all of them.
 $(VENV)/.installed: requirements.lock pyproject.toml

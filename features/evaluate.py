@@ -13,7 +13,7 @@ import pyarrow as pa
 from db.errors import LookbackError
 from features.catalog import feature_view
 from features.rolling import Floats, Ints, Rows
-from features.view import FeatureView, Input
+from features.view import ROWS, FeatureView, Input
 from features.vintages import NEVER
 
 if TYPE_CHECKING:
@@ -150,11 +150,8 @@ def evaluate(
         found = _by_sql(warehouse, view, inputs)
     else:
         found = transformed(view, inputs, first)
-    # rows without any value say nothing
-    finite = np.isfinite(found.values)
-    if not finite.all():
-        found = replace(found, values=np.where(finite, found.values, np.nan))
-        found = found.chosen(np.asarray(finite.any(axis=1)))
+    # an infinite value is none: a price of zero gives no return
+    found.values[np.isinf(found.values)] = np.nan
     if first is not None:
         earliest = np.array([first.get(name, NEVER) for name in found.names], "datetime64[D]")
         found = found.chosen(found.date >= earliest[found.entity])
@@ -407,10 +404,10 @@ def _result(view: FeatureView, inputs: dict[str, Rows], given: Any) -> Values:
         raise LookbackError(f"its transform gives no {', '.join(missing)}")
     rows = inputs[(view.own_inputs or view.inputs)[0].table]
     size = len(rows) if rows.asked is None else len(rows.asked)
-    for name in view.names:
+    for name in (*view.names, *([ROWS] if ROWS in given else [])):
         if np.shape(given[name]) != (size,):
             raise LookbackError(f"{name} has shape {np.shape(given[name])}, wanted is ({size},)")
-    return Values(
+    values = Values(
         rows.names,
         rows.now(rows.entity),
         rows.now(rows.date),
@@ -418,6 +415,7 @@ def _result(view: FeatureView, inputs: dict[str, Rows], given: Any) -> Values:
         np.array([given[name] for name in view.names], dtype="float64").T,
         _known(view, inputs, rows),
     )
+    return values.chosen(np.asarray(given[ROWS], dtype=bool)) if ROWS in given else values
 
 
 def _from_table(view: FeatureView, table: pa.Table) -> Values:

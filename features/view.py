@@ -34,7 +34,9 @@ Stored = Literal["float32", "float64"]
 ENGINE_VERSION = 2
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-RESERVED = frozenset({"entity", "date", "known_at", "known_until", "as_of"})
+# What a transform calls the mask of the rows that it wants, where it does not want all.
+ROWS = "rows"
+RESERVED = frozenset({"entity", "date", "known_at", "known_until", "as_of", ROWS})
 
 # What SQL passes over, beside the texts in quotes that it does not.
 QUOTED_OR_BLANK = re.compile(
@@ -110,7 +112,8 @@ class FeatureView:
         that the value is made of. Inputs hold one vintage of each row, the one that was
         known. Averages over moving windows are rounded by where they begin; with a
         `memory`, use `transform` and `features.rolling`.
-    transform : Python instead of SQL: takes the inputs by name as `features.rolling.Rows`.
+    transform : Python instead of SQL: takes the inputs by name as `features.rolling.Rows`, gives
+        one array for each feature, and under `rows` a mask of those it wants, if not all.
     scope : `entity` where a value is made of its own entity's rows (and of shared inputs);
         `all` where it is made of those of other entities too, such as a rank.
     largest_gap : sessions (or weeks, or months) that may be missing between two neighbours

@@ -1,21 +1,23 @@
 """Total returns of stocks from week-end to week-end: the panel of the book's second system."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from features.rolling import Floats, Rows
+from features.rolling import Rows
 from features.view import Feature, FeatureView, Input
 
 # Sessions of a week, and of the week before: what one return may be made of.
 LONGEST_WEEK = 6
 
 
-def weekly_return(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
+def weekly_return(inputs: Mapping[str, Rows]) -> dict[str, npt.NDArray[Any]]:
     """Growth over the sessions of a week less 1, at the last session of each week.
 
-    NaN on other sessions, and where the week before has no bar at its own end: a stock that
-    did not trade there has no return, not a return over two weeks.
+    NaN where the week before has no bar at its own end: a stock that did not trade there has
+    no return, not a return over two weeks.
     """
     bars = inputs["bars"]
     at = np.arange(len(bars)) if bars.asked is None else bars.asked
@@ -28,7 +30,7 @@ def weekly_return(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
         gain = np.where(same_week, gain * growth[row], gain)
         before = np.where(own & ~same_week & (before < 0), row, before)
     follows = (before >= 0) & ends[before] & (week[before] == week[at] - 1) & ends[at]
-    return {"weekly_return": np.where(follows, gain - 1, np.nan)}
+    return {"weekly_return": np.where(follows, gain - 1, np.nan), "rows": ends[at]}
 
 
 VIEW = FeatureView(

@@ -1,8 +1,10 @@
 """Beta of stocks to the S&P 500, from daily returns."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from features.rolling import Floats, Rows
 from features.view import Feature, FeatureView, Input
@@ -11,7 +13,7 @@ YEAR = 252  # sessions
 INDEX = "SP500"
 
 
-def market_beta(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
+def market_beta(inputs: Mapping[str, Rows]) -> dict[str, npt.NDArray[Any]]:
     """Slope of a stock's returns on the index's over the sessions on which both have one."""
     bars, index = inputs["bars"], inputs["observations"]
     stock = bars["growth"] - 1
@@ -20,7 +22,8 @@ def market_beta(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
     # where one has no return, neither counts
     market = np.where(np.isfinite(stock), market, np.nan)
     return {
-        "beta_252": bars.covariance(market, stock, YEAR) / bars.covariance(market, market, YEAR)
+        "beta_252": bars.covariance(market, stock, YEAR) / bars.covariance(market, market, YEAR),
+        "rows": np.isfinite(bars.now(level)),
     }
 
 

@@ -1,15 +1,19 @@
 """Volume factors of stocks, from the value traded: a split changes shares, not their value."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from features.rolling import Floats, Rows
+import numpy as np
+import numpy.typing as npt
+
+from features.rolling import Rows
 from features.view import Feature, FeatureView, Input
 
 WEEK, MONTH, QUARTER = 5, 21, 63  # sessions
 
 
-def volume_factors(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
-    """Ratios of mean values traded (close · volume), a value for each bar asked for."""
+def volume_factors(inputs: Mapping[str, Rows]) -> dict[str, npt.NDArray[Any]]:
+    """Ratios of mean values traded (close · volume), for each bar asked for that has one."""
     bars = inputs["bars"]
     traded = bars["close"] * bars["volume"]
     week, month = bars.mean(traded, WEEK), bars.mean(traded, MONTH)
@@ -18,6 +22,7 @@ def volume_factors(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
         "volume_ratio_1_21": bars.now(traded) / month,
         "volume_ratio_5_21": week / month,
         "volume_ratio_21_63": month / quarter,
+        "rows": np.isfinite(bars.now(traded)),
     }
 
 

@@ -444,7 +444,7 @@ CASES = [(table, view) for table, views in OF.items() for view in views]
 EXAMPLES = examples(
     max_examples=15,
     deadline=None,
-    phases=[phase for phase in Phase if phase is not Phase.explain],
+    phases=[phase for phase in Phase if phase not in (Phase.explain, Phase.shrink)],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -419,7 +419,7 @@ def check_random(raw, sums, arrivals, batches, breaks):
 
 
 @given(arrivals=ARRIVALS, batches=BATCHES, breaks=BREAKS)
-@examples(max_examples=12, **RANDOM)
+@examples(max_examples=8, **RANDOM)
 def test_it_is_what_looking_at_every_row_gives(raw, sums, arrivals, batches, breaks):
     check_random(raw, sums, arrivals, batches, breaks)
 
@@ -432,7 +432,7 @@ def test_it_is_what_looking_at_every_row_gives_many_times(raw, sums, arrivals, b
 
 
 @given(arrivals=ARRIVALS, batches=BATCHES, breaks=BREAKS)
-@examples(max_examples=8, **RANDOM)
+@examples(max_examples=4, **RANDOM)
 def test_it_is_the_last_row_that_windows_see_at_that_instant(raw, sums, arrivals, batches, breaks):
     days = random_store(raw, arrivals, batches, breaks)
     materialize(raw.warehouse, sums)

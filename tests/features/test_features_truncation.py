@@ -370,7 +370,7 @@ def check_examples(full, data, empty_store, tmp_path):
 
 
 @given(data=st.data())
-@examples(max_examples=6, **EXAMPLES)
+@examples(max_examples=3, **EXAMPLES)
 def test_a_read_is_that_of_a_store_that_never_saw_more(full, empty_store, tmp_path, data):
     check_examples(full, data, empty_store, tmp_path)
 
@@ -497,6 +497,35 @@ def test_the_check_finds_a_view_that_leaks(full, empty_store, tmp_path, what):
             assert_truncation(full, [view], EVENING, symbols, truncated)
 
 
+def without_waiting(inputs):
+    """A return, less the index's where it is there: a row that does not wait for all inputs."""
+    bars, index = inputs["bars"], inputs["observations"]
+    level = dict(zip(index.date.tolist(), index["value"].tolist(), strict=True))
+    market = np.array([level.get(day, 0.0) for day in bars.date.tolist()])
+    return {"ahead": bars.now(bars["growth"] - market)}
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a transform may give rows of dates that another input has not reached yet: such a "
+    "row is dated by the later input in the full store and seen sooner in the truncated one",
+)
+def test_a_row_waits_for_all_inputs(full, empty_store, tmp_path):
+    view = replace(
+        AHEAD,
+        name="unwaiting",
+        inputs=(
+            Input("bars", memory=1),
+            Input("observations", entities=("SP500",), shared=True, memory=0),
+        ),
+        transform=without_waiting,
+    )
+    symbols = ["JNJ", "RRC"]
+    materialize(full.warehouse, view)
+    with store(tmp_path / "cut", empty_store, full.rows.of(symbols).known_by(EVENING)) as truncated:
+        assert assert_truncation(full, [view], EVENING, symbols, truncated)
+
+
 def test_the_check_lets_an_honest_view_pass(full, empty_store, tmp_path):
     symbols = ["JNJ", "RRC"]
     materialize(full.warehouse, HONEST)
@@ -527,7 +556,7 @@ def test_a_store_fed_night_by_night_is_read_as_the_one_that_has_it_all(full, emp
     rows = full.rows.of(symbols)
     with store(tmp_path / "fed", empty_store) as fed:
         before = None
-        for night in nights_of(full, 2, seed=3):
+        for night in nights_of(full, 1, seed=3):
             news = rows.known_by(night, since=before)
             feed(fed, RawRows({**news.tables, **_breaks_by(rows, night)}))
             assert assert_truncation(full, full.views, night, symbols, fed)
@@ -544,7 +573,7 @@ def test_rows_that_are_taken_over_late_are_read_as_those_in_time(full, empty_sto
     """A night that could not fetch catches up later: `known_at` counts, not the arrival."""
     symbols = ["AMD", "BBY", "JNJ"]
     rows = full.rows.of(symbols)
-    nights = nights_of(full, 2, seed=5)
+    nights = nights_of(full, 1, seed=5)
     arrivals = {}
     for name, table in rows.tables.items():
         if name == "price_breaks":
@@ -620,7 +649,7 @@ def _after(dates, calendar, hours):
 
 @pytest.mark.reference
 @given(data=st.data())
-@examples(max_examples=3, **EXAMPLES)
+@examples(max_examples=2, **EXAMPLES)
 def test_reference_stocks_and_series_are_read_as_they_were_known(
     reference, empty_store, tmp_path, data
 ):

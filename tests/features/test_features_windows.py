@@ -97,6 +97,13 @@ def test_too_few_values_give_none(raw, close):
     assert str(windows.index["known_at"].dtype).endswith("UTC]")
 
 
+def test_an_early_correction_makes_no_history_short(raw, close):
+    """What was known before it is short; what is known since is not."""
+    raw.observe(numbered())
+    raw.observe({DAYS[0]: 0.5}, known_at=raw.known_at(DAYS[1]))
+    assert read(raw, close).X[0, :, 0].tolist() == [0.5, 2.0, 3.0]
+
+
 def test_take_by_flags_and_by_positions(raw, close):
     raw.observe(numbered())
     windows = read(raw, close)
@@ -126,13 +133,12 @@ def test_a_value_that_is_not_there_is_in_no_window(raw, close):
     assert np.isnan(windows.y[0])
 
 
-def test_a_row_without_any_value_is_none(raw, close):
-    """Where nothing is there, nothing was stored: a gap of one session."""
+def test_a_row_without_any_value_is_in_no_window(raw, close):
+    """Nor is it passed over: the row is there, and says that there is no value."""
     holed = replace(close, name="holed", sql=close.sql.replace("value", "nullif(value, 4)"))
     raw.observe(numbered())
     windows = read(raw, holed)
-    assert ends(windows) == [12, 14, 17, 18, 19, 20, 21]
-    assert windows.X[1, :, 0].tolist() == [2.0, 3.0, 5.0]
+    assert ends(windows) == [12, 18, 19, 20, 21]
     assert np.isnan(windows.y[0])
 
 
@@ -441,6 +447,22 @@ def test_no_label_is_made_of_a_value_that_is_masked(raw, close):
     labelled = dict(zip(ends(windows), windows.y.tolist(), strict=True))
     assert [day for day, label in labelled.items() if np.isnan(label)] == [10, 14, 17, 21]
     assert labelled[19] == 9.0
+
+
+def test_the_beginning_of_a_history_is_masked_once(raw, close):
+    view = replace(
+        close,
+        name="summed",
+        sql=None,
+        transform=lambda inputs: {
+            "close": inputs["observations"].sum(inputs["observations"]["value"], 3)
+        },
+        inputs=(Input("observations", memory=2),),
+        features=(Feature("close", 2),),
+        window=1,
+    )
+    raw.observe(numbered())
+    assert ends(read(raw, view))[0] == 12
 
 
 # --------------------------------------------------------------------------------- choices

@@ -195,7 +195,7 @@ def check_readme(settings: Settings) -> None:
     """Every query of the README runs on what a night published and finds something."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     queries = re.findall(r"```sql\n(.*?)```", readme, flags=re.DOTALL)
-    assert len(queries) == 5
+    assert len(queries) == 6
     for query in queries:
         columns, rows = query_published(settings, query)
         assert columns

@@ -35,6 +35,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.files_night
 	$(BIN)/python -m benchmarks.price_breaks
 	$(BIN)/python -m benchmarks.weekly_windows
+	$(BIN)/python -m benchmarks.stored_windows
 	$(BIN)/python -m benchmarks.one_session
 	$(BIN)/python -m benchmarks.window_factors
 	$(BIN)/python -m benchmarks.point_in_time_join --full

@@ -20,12 +20,12 @@ from db import judgements, vintages
 from db.clock import Night
 from db.documents import take_over_documents
 from db.errors import QualityError
+from db.memberships import append_memberships
 from db.raw_tables import RAW
 from db.sessions import Sessions
-from db.sources.source import ACTION_COLUMNS, Source, publishes_vintages
+from db.sources.source import Source, publishes_vintages
 from db.staging import Staged
 from db.tables import (
-    corporate_actions,
     deliveries,
     freshness,
     validation_results,
@@ -80,6 +80,8 @@ def take_over(
 
     if staged.source.kind == "documents":
         return _take_over_documents(warehouse, staged, night, calendar, run_id)
+    if staged.source.kind == "memberships":
+        return _take_over_memberships(warehouse, staged, night, calendar, run_id), []
     started = time.perf_counter()
     source = staged.source
     raw = RAW[source.kind]
@@ -124,7 +126,7 @@ def take_over(
     with warehouse.transaction():
         vintages.append(warehouse, staged, rows, raw, run_id)
         vintages.quarantine(warehouse, staged, verdict.rejected, raw, run_id)
-        vintages.append_actions(warehouse, staged, run_id)
+        vintages.append_actions(warehouse, staged, night, run_id)
         refused = verdict.rejected[(status == "changed").to_numpy()[verdict.rejected.index]]
         judgements.keep(warehouse, staged, verdict.breaks, rows, refused, night, calendar, run_id)
         _record(warehouse, staged, verdict.results, night, run_id, delivery)
@@ -158,6 +160,31 @@ def _take_over_documents(
         _advance(warehouse, staged)
         _measure_freshness(warehouse, source, night, "", calendar)
     return delivery, taken.results
+
+
+def _take_over_memberships(
+    warehouse: Warehouse, staged: Staged, night: Night, calendar: Sessions, run_id: str
+) -> Delivery:
+    """Spells come from files that were refused whole where a row is wrong: none is judged here."""
+    started = time.perf_counter()
+    source = staged.source
+    with warehouse.transaction():
+        appended = append_memberships(warehouse, staged, night, run_id)
+        delivery = Delivery(
+            source.name,
+            source.kind,
+            "partial" if staged.problems else "ok" if appended else "unchanged",
+            fetched=staged.fetched,
+            unchanged=staged.fetched - appended,
+            appended=appended,
+            problems=staged.problems,
+            seconds=staged.seconds + time.perf_counter() - started,
+        )
+        _require_balance(delivery)
+        _record(warehouse, staged, [], night, run_id, delivery)
+        _advance(warehouse, staged)
+        _measure_freshness(warehouse, source, night, "", calendar)
+    return delivery
 
 
 def record_failure(warehouse: Warehouse, source: Source, problem: str, run_id: str) -> Delivery:
@@ -205,16 +232,11 @@ def _history(
 
 
 def _actions(warehouse: Warehouse, staged: Staged) -> pd.DataFrame | None:
-    """Corporate actions known of the source, those of this delivery included."""
+    """Newest corporate actions of the source, those of this delivery included."""
     if staged.source.kind != "bars" or staged.source.adjustment != "raw":
         return None
-    columns = ", ".join(ACTION_COLUMNS)
-    stored = warehouse.frame(
-        f"SELECT {columns} FROM {corporate_actions.fullname} WHERE source = ?", staged.source.name
-    )
-    if staged.actions is not None:
-        stored = pd.concat([stored, pd.read_parquet(staged.actions)], ignore_index=True)
-    return stored.drop_duplicates() if len(stored) else None
+    actions = vintages.newest_actions(warehouse, staged)
+    return actions if len(actions) else None
 
 
 # --------------------------------------------------------------------------- recording
@@ -328,7 +350,7 @@ def _measure_freshness(
             "last_date": last,
             "last_known_at": known_at,
             "age": calendar.age(last, night.session) if last else None,
-            "stale": bool(stale) or (not rows and source.kind != "documents"),
+            "stale": bool(stale) or (not rows and source.kind in ("bars", "observations")),
             "session": night.session,
             "detail": stale,
         },

@@ -51,4 +51,7 @@ RAW: dict[Kind, RawTable] = {
     ),
     "observations": RawTable("raw.observations", "series", "period", ("value",)),
     "documents": RawTable("raw.documents", "document_id", "time", ("entity", "text")),
+    "memberships": RawTable(
+        "raw.memberships", "entity", "first_session", ("universe", "last_session")
+    ),
 }

@@ -136,7 +136,7 @@ class Settings(BaseSettings):
 
     @property
     def drops(self) -> Path:
-        """Folder that the files profile reads: bars/, observations/, documents/."""
+        """Folder that the files profile reads: see `db.sources.files`."""
         return self.files_dir or self.home / "files"
 
     @property

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from db.clock import Night
 from db.errors import SourceError
@@ -41,6 +42,11 @@ class Staged:
     seconds: float
     marked_missing: tuple[tuple[str, date], ...] = ()
 
+    @property
+    def gives_known_at(self) -> bool:
+        """Whether the source says of its rows when they became known."""
+        return "known_at" in pq.read_schema(self.rows).names
+
 
 def request_for(warehouse: Warehouse, source: Source, night: Night, calendar: Sessions) -> Request:
     """Only what is new since the source's watermark, with an overlap for restatements."""
@@ -51,7 +57,8 @@ def request_for(warehouse: Warehouse, source: Source, night: Night, calendar: Se
         return Request(start=None, until=night.now)
     last_date, state = found
     start = None
-    if last_date is not None:
+    # spells of a universe come whole, and may begin before the calendar does
+    if last_date is not None and source.kind != "memberships":
         start = calendar.offset(last_date, -warehouse.settings.overlap_sessions)
         if source.frequency == "month":
             # revisions of monthly series reach back for months
@@ -77,7 +84,8 @@ def stage(source: Source, request: Request, folder: Path) -> Staged:
     actions = None
     if fetched.actions is not None and len(fetched.actions):
         actions = folder / f"{source.name}.actions.parquet"
-        fetched.actions[list(ACTION_COLUMNS)].to_parquet(actions, index=False)
+        extra = ["known_at"] if "known_at" in fetched.actions else []
+        fetched.actions[[*ACTION_COLUMNS, *extra]].to_parquet(actions, index=False)
     return Staged(
         source,
         request,
@@ -151,11 +159,17 @@ def stage_whole(staged: Staged, entities: Sequence[str]) -> Staged:
 
 
 def _both_actions(staged: Staged, anew: Staged) -> Path | None:
-    """Corporate actions of both fetches: the whole history brings those that came before."""
+    """Corporate actions of both fetches: the whole history brings those that came before.
+
+    An action that both bring counts as the later one says it: two factors would be summed.
+    """
     found = [path for path in (staged.actions, anew.actions) if path is not None]
     if len(found) < 2:
         return found[0] if found else None
-    both = pd.concat([pd.read_parquet(path) for path in found], ignore_index=True)
+    newest, whole = (pd.read_parquet(path) for path in found)
+    key = [name for name in ACTION_COLUMNS if name != "factor"]
+    again = pd.MultiIndex.from_frame(newest[key]).isin(pd.MultiIndex.from_frame(whole[key]))
+    both = pd.concat([newest[~again], whole], ignore_index=True)
     path = staged.rows.with_name(f"{staged.source.name}.whole.actions.parquet")
-    both.drop_duplicates().to_parquet(path, index=False)
+    both.to_parquet(path, index=False)
     return path

@@ -6,6 +6,7 @@ restated adjusted history a new `history`, a rejected row goes to quarantine.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from db.clock import Night
 from db.raw_tables import RAW, RawTable
 from db.sessions import Sessions
-from db.sources.source import Source, publishes_vintages
+from db.sources.source import ACTION_COLUMNS, Source, publishes_vintages
 from db.staging import Staged
 from db.tables import corporate_actions
 
@@ -333,7 +334,12 @@ def _with_history(
 def append(
     warehouse: Warehouse, staged: Staged, rows: pd.DataFrame, raw: RawTable, run_id: str
 ) -> None:
-    """Append stamped rows to their raw table; call inside a transaction."""
+    """Append stamped rows to their raw table; call inside a transaction.
+
+    Rows go in by date, then entity, whatever the order of the delivery. Nights append by date
+    too, so that a table lies by date as a whole, but for corrections: DuckDB skips row groups
+    by their smallest and largest date, and a read of the newest sessions touches the end only.
+    """
     if rows.empty:
         return
     source = staged.source
@@ -353,6 +359,7 @@ def append(
             SELECT {", ".join(f"${name} AS {name}" for name in constants)},
                 {", ".join(carried)}, CAST({raw.date} AS DATE) AS {raw.date}
             FROM {incoming}
+            ORDER BY {raw.date}, {raw.entity}
             """,
             constants,
         )
@@ -392,20 +399,94 @@ def quarantine(
         )
 
 
-def append_actions(warehouse: Warehouse, staged: Staged, run_id: str) -> None:
-    """Append corporate actions that the store does not have; known from the ex-date on."""
+def append_actions(warehouse: Warehouse, staged: Staged, night: Night, run_id: str) -> None:
+    """Append corporate actions that are new or changed; call inside a transaction.
+
+    An action is known from its ex-date on, or from the `known_at` that came with it. One whose
+    factor changed is a new vintage, known from the time it was fetched, unless it came with a
+    later `known_at` than the stored one has. One that is no longer delivered stays.
+    """
     if staged.actions is None:
         return
     warehouse.native.execute(
         f"""
         INSERT INTO {corporate_actions.fullname}
             (source, entity, ex_date, kind, factor, known_at, ingested_at, run_id)
-        SELECT DISTINCT $1, a.entity, CAST(a.ex_date AS DATE), a.kind, a.factor,
-            CAST(CAST(a.ex_date AS DATE) AS TIMESTAMPTZ), $2, $3
-        FROM read_parquet($4) a
-        ANTI JOIN {corporate_actions.fullname} s
-            ON s.source = $1 AND s.entity = a.entity AND s.ex_date = CAST(a.ex_date AS DATE)
-            AND s.kind = a.kind AND s.factor = a.factor
+        WITH delivered AS ({_delivered_actions(staged.actions)}),
+        stored AS ({_STORED_ACTIONS})
+        SELECT $source, entity, ex_date, kind, d.factor,
+            CASE
+                WHEN s.known_at IS NULL THEN coalesce(d.known_at, ex_date::TIMESTAMPTZ)
+                WHEN d.known_at > s.known_at THEN d.known_at
+                ELSE greatest($now, s.known_at)
+            END,
+            $fetched_at, $run_id
+        FROM delivered d
+        LEFT JOIN stored s USING (entity, ex_date, kind)
+        WHERE d.factor IS DISTINCT FROM s.factor
+        ORDER BY ex_date, entity, kind
         """,
-        (staged.source.name, staged.fetched_at, run_id, str(staged.actions)),
+        {
+            "source": staged.source.name,
+            "actions": str(staged.actions),
+            "now": night.now,
+            "fetched_at": staged.fetched_at,
+            "run_id": run_id,
+        },
     )
+
+
+def newest_actions(warehouse: Warehouse, staged: Staged) -> pd.DataFrame:
+    """Corporate actions of the source as they stand with this delivery: `ACTION_COLUMNS`."""
+    columns = ", ".join(ACTION_COLUMNS)
+    parameters = {"source": staged.source.name}
+    if staged.actions is None:
+        return warehouse.native.execute(
+            f"SELECT {columns} FROM ({_STORED_ACTIONS})", parameters
+        ).df()
+    return warehouse.native.execute(
+        f"""
+        WITH delivered AS ({_delivered_actions(staged.actions)}),
+        stored AS ({_STORED_ACTIONS})
+        SELECT {columns} FROM delivered
+        UNION ALL
+        SELECT {columns} FROM stored ANTI JOIN delivered USING (entity, ex_date, kind)
+        """,
+        parameters | {"actions": str(staged.actions)},
+    ).df()
+
+
+_STORED_ACTIONS = f"""
+    -- one row per (entity, ex_date, kind) of $source: its newest vintage
+    SELECT entity, ex_date, kind, factor, known_at
+    FROM {corporate_actions.fullname}
+    WHERE source = $source
+    QUALIFY row_number() OVER (
+        PARTITION BY entity, ex_date, kind
+        ORDER BY known_at DESC, ingested_at DESC, rowid DESC
+    ) = 1
+"""
+
+
+def _delivered_actions(path: Path) -> str:
+    """SQL of the actions in $actions, as `_STORED_ACTIONS`; several of one key are one.
+
+    They are sorted before they are summed: a sum that depends on the order of its terms would
+    be another factor, and a vintage, every other night.
+    """
+    given = "known_at" in pq.read_schema(path).names
+    known_at = "CAST(known_at AS TIMESTAMPTZ)" if given else "NULL::TIMESTAMPTZ"
+    return f"""
+        -- one row per (entity, ex_date, kind)
+        SELECT entity, ex_date, kind, known_at,
+            CASE kind
+                WHEN 'split' THEN list_reduce(factors, lambda one, other: one * other)
+                ELSE list_reduce(factors, lambda one, other: one + other)
+            END AS factor
+        FROM (
+            SELECT entity, CAST(ex_date AS DATE) AS ex_date, kind, max({known_at}) AS known_at,
+                list_sort(list(DISTINCT factor)) AS factors
+            FROM read_parquet($actions)
+            GROUP BY ALL
+        )
+    """

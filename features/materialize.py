@@ -93,11 +93,14 @@ class State:
     """What some entities' knowledge was from an instant until another, in microseconds.
 
     Arrays of shape (n,) over the entities that went through it: positions, begin, until.
+    Shared rows are seen until `common`: where those only grew, all of them may be, and
+    values that were not known by an entity's own `until` go.
     """
 
     codes: npt.NDArray[np.int64]
     begins: Ints
     until: Ints
+    common: int
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,8 @@ def _touched(
             ).to_arrow_table()
             if not found.num_rows:
                 continue
+            if table == given.table:
+                found = pa.concat_tables([found, _restated(warehouse, given, read)])
             if given.shared:
                 shared.append(
                     (found["first"].to_numpy().min(), int(found["since"].to_numpy().min()))
@@ -235,7 +240,9 @@ def _touched(
         first, since = min(date for date, _ in shared), min(known for _, known in shared)
         all_of_it = (first.astype("datetime64[D]"), since)
         parts.extend(_everybody(warehouse, view, all_of_it))
-    if not parts:
+    if not any(part.num_rows for part in parts):
+        # shared rows reach nobody where there is no entity of the view's own
+        all_of_it = all_of_it if view.whole else None
         return Touched(np.empty(0, object), np.empty(0, "M8[D]"), np.empty(0, "int64"), all_of_it)
     joined = pa.concat_tables(parts).group_by("entity", use_threads=False)
     least = joined.aggregate([("first", "min"), ("since", "min")]).sort_by("entity")
@@ -245,6 +252,31 @@ def _touched(
         least["since_min"].to_numpy(),
         all_of_it,
     )
+
+
+def _restated(warehouse: Warehouse, given: Input, read: int) -> pa.Table:
+    """Entities with a newer history than those read: all dates that they had are reached."""
+    raw = RAW_INPUTS[given.table]
+    return warehouse.native.execute(
+        f"""
+        -- one row per entity whose history was restated
+        WITH newest AS (
+            SELECT {raw.entity} AS entity, max({raw.history}) AS restated,
+                min(epoch_us(known_at)) AS since
+            FROM raw.{given.table}
+            WHERE rowid >= $1 AND {_only(raw.entity, "$2", "$3")}
+            GROUP BY ALL
+            HAVING max({raw.history}) > 0
+        )
+        SELECT n.entity, min(r.{raw.date}) AS first, n.since
+        FROM raw.{given.table} r
+        JOIN newest n ON n.entity = r.{raw.entity}
+        WHERE r.rowid < $1
+        GROUP BY n.entity, n.restated, n.since
+        HAVING max({raw.history}) < n.restated
+        """,
+        (read, list(given.entities), given.without),
+    ).to_arrow_table()
 
 
 def _tables_of(given: Input) -> Iterator[tuple[str, str, str]]:
@@ -388,16 +420,18 @@ def _go_through(
 def _chunks(warehouse: Warehouse, view: FeatureView, touched: Touched) -> Iterator[tuple[int, int]]:
     """Stretches of the touched entities whose rows can be held at once."""
     own = [given for given in raw_inputs(view).values() if not given.shared]
-    rows, last = 0.0, np.datetime64("1970-01-01", "D")
+    rows, first, last = 0.0, NEVER, np.datetime64("1970-01-01", "D")
     for given in own:
         raw = RAW_INPUTS[given.table]
-        found = warehouse.one(f"SELECT count(*), max({raw.date}) FROM raw.{given.table}")
-        assert found is not None
-        rows, last = (
-            max(rows, found[0]),
-            max(last, np.datetime64(found[1], "D") if found[1] else last),
+        found = warehouse.one(
+            f"SELECT count(*), min({raw.date}), max({raw.date}) FROM raw.{given.table}"
         )
-    reach = [_start(touched.first, given.memory) for given in own]
+        assert found is not None
+        if found[0]:
+            rows = max(rows, found[0])
+            first = min(first, np.datetime64(found[1], "D"))
+            last = max(last, np.datetime64(found[2], "D"))
+    reach = [np.maximum(_start(touched.first, given.memory), first) for given in own]
     sessions_each = np.max([(last - start).astype("int64") * 252 / 365 for start in reach], axis=0)
     weight = np.cumsum(np.clip(sessions_each, 1, max(rows, 1)))
     begin = 0
@@ -440,11 +474,13 @@ def _load_own(
 ) -> Vintages:
     """An own input's rows from `memory` rows before the first date of each entity on."""
     memory = None if new else given.memory
+    if memory is not None and RAW_INPUTS[given.table].beside:
+        memory += 1  # an action counts at the first bar from its ex-date on: the one before says
     start = _start(touched.first, memory)
     found = load(warehouse, given.table, Asked(touched.names, start))
     if not memory:
         return found
-    short = count_before(found, touched.first) < memory
+    short = count_before(found, touched.first, touched.since) < memory
     if short.any():
         # not those that are young and were read whole
         short &= _first_dates(warehouse, given, touched.names) < start
@@ -477,14 +513,19 @@ def _some_entities(
         until = np.full(len(touched.names), np.iinfo(np.int64).min)
         until[state.codes] = state.until
 
-        def read(given: Input, until: Ints = until) -> Rows:
+        def read(given: Input, until: Ints = until, common: int = state.common) -> Rows:
             vintages = every[key_of(given)]
             if given.shared:
-                return vintages.as_of(np.full(len(vintages.names), until.max()))
+                return vintages.as_of(np.full(len(vintages.names), common))
             return vintages.as_of(until)
 
         names, first = touched.names[state.codes], touched.first[state.codes]
         values = evaluate(warehouse, view, read, dict(zip(names, first, strict=True)))
+        ends = dict(zip(names, state.until, strict=True))
+        values = values.chosen(
+            values.known_at
+            < np.array([ends.get(name, FOREVER) for name in values.names], "int64")[values.entity]
+        )
         reached = pa.table(
             {
                 "entity": pa.array(names, pa.string()),
@@ -500,21 +541,22 @@ def _states(
 ) -> Iterator[State]:
     """The states that the touched entities went through, oldest first, as few as will do.
 
-    Entities that share no input go through theirs at the same time, each up to an instant
-    of its own; with a shared input an instant is the same for all.
+    Entities go through theirs at the same time, each up to an instant of its own, unless
+    shared rows were corrected meanwhile: then an instant is the same for all.
     """
     size = len(touched.names)
     codes, instants = [], []
+    corrected = False
     for vintages in own.values():
         code, instant = vintages.turning_points(touched.since)
         codes.append(code.astype("int64"))
         instants.append(instant)
     for vintages in shared.values():
         least = np.full(len(vintages.names), touched.since.min(initial=FOREVER))
-        _, common = vintages.turning_points(least)
-        common = np.unique(common)
-        code = np.repeat(np.arange(size), len(common))
-        instant = np.tile(common, size)
+        turns = np.unique(vintages.turning_points(least)[1])
+        corrected |= len(turns) > 0
+        code = np.repeat(np.arange(size), len(turns))
+        instant = np.tile(turns, size)
         later = instant > touched.since[code]
         codes.append(code[later])
         instants.append(instant[later])
@@ -528,10 +570,11 @@ def _states(
     until = np.r_[begins[1:], FOREVER]
     until[np.r_[code[1:] != code[:-1], True][: len(code)]] = FOREVER
     rank = np.arange(len(code)) - np.searchsorted(code, code)
-    group = until if shared else rank
+    group = until if corrected else rank
     for value in np.unique(group):
         chosen = group == value
-        yield State(code[chosen], begins[chosen], until[chosen])
+        common = int(value) if corrected else FOREVER
+        yield State(code[chosen], begins[chosen], until[chosen], common)
 
 
 def _all_at_once(warehouse: Warehouse, view: FeatureView, touched: Touched) -> Iterator[Computed]:
@@ -544,11 +587,13 @@ def _all_at_once(warehouse: Warehouse, view: FeatureView, touched: Touched) -> I
         every[key] = (
             load(warehouse, given.table, asked)
             if given.shared
-            else _load_own(warehouse, given, Touched(asked.names, start, start.astype("int64")))
+            else _load_own(
+                warehouse, given, Touched(asked.names, start, np.full(len(start), since))
+            )
         )
     turns = [
         vintages.strict_turning_points(since)
-        if view.scope == "all"
+        if view.compares
         else vintages.turning_points(np.full(len(vintages.names), since))[1]
         for vintages in every.values()
     ]

@@ -1,9 +1,10 @@
 """Views in SQL: table macros of the store, which its published copies carry.
 
-For each view and version `features.<view>_as_of(ts)` gives its values and
-`features.<view>_windows(ts)` its windows as they could be seen at an instant, by the rules of
-`features.windows`; `features.<view>_<version>_as_of(ts)` and `…_windows(ts)` are those of one
-version. A window is cut when it is asked for, so the store holds each value once.
+For each view and version `features.<view>_as_of(ts)` gives its values,
+`features.<view>_windows(ts)` its windows, and `features.<view>_windows_on(ts, day)` those that
+end on a day, as they could be seen at an instant, by the rules of `features.windows`;
+`features.<view>_<version>_as_of(ts)` and so on are those of one version. A window is cut when
+it is asked for, so the store holds each value once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ STEP = {
     "week": "(v.date - DATE '1970-01-05') // 7",
     "month": "12 * year(v.date) + month(v.date)",
 }
+# Calendar days that so many steps take at most, and some to spare.
+DAYS_A_STEP, DAYS_SPARE = {"session": 1.5, "week": 7.0, "month": 31.0}, 30
 
 
 def write_macros(warehouse: Warehouse, view: FeatureView) -> None:
@@ -32,10 +35,20 @@ def write_macros(warehouse: Warehouse, view: FeatureView) -> None:
         warehouse.native.execute(
             f"CREATE OR REPLACE MACRO {name}_windows(ts) AS TABLE {_windows(view)}"
         )
+        warehouse.native.execute(
+            f"CREATE OR REPLACE MACRO {name}_windows_on(ts, day) AS TABLE {_windows(view, on=True)}"
+        )
 
 
-def _stretches(view: FeatureView) -> str:
-    """CTEs that end in `numbered`: visible values, their unbroken stretch, rows since it began."""
+def _stretches(view: FeatureView, *, on: bool = False) -> str:
+    """CTEs that end in `valued`: visible values by their unbroken stretch.
+
+    With `on`, of as many dates up to `day` as a window and what it looks back over can span
+    without a gap that ends its stretch.
+    """
+    rows = view.window + max(feature.memory for feature in view.features)
+    days = int(rows * (view.largest_gap + 1) * DAYS_A_STEP[view.horizon_unit]) + DAYS_SPARE
+    reach = f"AND v.date <= day AND v.date > CAST(day AS DATE) - {days}" if on else ""
     calendar = (
         "LEFT JOIN main.sessions s ON s.session = v.date" if view.horizon_unit == "session" else ""
     )
@@ -46,6 +59,7 @@ def _stretches(view: FeatureView) -> str:
             FROM {view.table} v
             {calendar}
             WHERE v.known_at <= ts AND (v.known_until IS NULL OR v.known_until > ts)
+                {reach}
         ),
         breaks AS (
             -- price breaks as judged by ts; a jump is none, nor is a split that is known
@@ -111,11 +125,11 @@ def _as_of(view: FeatureView) -> str:
     """
 
 
-def _windows(view: FeatureView) -> str:
+def _windows(view: FeatureView, *, on: bool = False) -> str:
     lists = [f"CAST(list({name}) OVER w AS FLOAT[{view.window}]) AS {name}" for name in view.names]
     complete = [f"count({name}) OVER w = {view.window}" for name in view.names]
     return f"""
-        {_stretches(view)}
+        {_stretches(view, on=on)}
         -- one row per window: entity and the date of its last value; oldest value first
         SELECT entity, date AS as_of, {", ".join(lists)}, max(known_at) OVER w AS known_at
         FROM valued
@@ -123,5 +137,5 @@ def _windows(view: FeatureView) -> str:
             PARTITION BY entity, edge, gaps ORDER BY date
             ROWS BETWEEN {view.window - 1} PRECEDING AND CURRENT ROW
         )
-        QUALIFY {" AND ".join(complete)}
+        QUALIFY {" AND ".join(complete)} {"AND date = day" if on else ""}
     """

@@ -201,9 +201,24 @@ class FeatureView:
         return tuple(given for given in self.inputs if not given.shared)
 
     @property
+    def compares(self) -> bool:
+        """Whether values are made of other entities' rows, here or in a view that it reads."""
+        return self.scope == "all" or any(view.compares for view in self._upstream(self.inputs))
+
+    @property
     def whole(self) -> bool:
         """Whether all entities are computed at once, whichever of them something touched."""
-        return self.scope == "all" or not self.own_inputs
+        if self.compares or not self.own_inputs:
+            return True
+        beneath = self._upstream(self.own_inputs)
+        return len(beneath) == len(self.own_inputs) and all(view.whole for view in beneath)
+
+    @staticmethod
+    def _upstream(inputs: tuple[Input, ...]) -> list[FeatureView]:
+        """Views among the inputs."""
+        from features.catalog import feature_view
+
+        return [feature_view(given.table) for given in inputs if not given.is_raw]
 
     @cached_property
     def declaration(self) -> dict[str, Any]:

@@ -125,7 +125,8 @@ class Vintages:
     def as_of(self, until: Ints) -> Rows:
         """What was known before an instant, which each entity has its own of: (len(names),).
 
-        One vintage of each row, from the newest restated history; bars with `growth`, the
+        One vintage of each row, from the newest restated history; of a series in several
+        sources, that whose name comes first in the alphabet. Bars with `growth`, the
         total return since the bar before plus 1, and nothing from a delisting on. NaN where
         there is none. For raw prices that is CRSP's holding period return,
         (price · split + dividend) / price before.
@@ -133,9 +134,14 @@ class Vintages:
         Raises
         ------
         LookbackError
-            Two sources have a row of the same entity and date.
+            Two sources have bars of the same symbol and session.
         """
         visible = self.known_at < until[self.entity]
+        if self.table == "observations" and self.origin.any():
+            # a series is read from one source, never mixed: alfred goes before fred
+            first = np.full(len(self.names), FOREVER)
+            np.minimum.at(first, self.entity[visible], self.origin[visible])
+            visible &= self.origin == first[self.entity]
         if self.history.any():
             newest = np.zeros(len(self.names), "int32")
             np.maximum.at(newest, self.entity[visible], self.history[visible])
@@ -159,8 +165,9 @@ class Vintages:
     def turning_points(self, since: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
         """When knowledge changed and did not only grow, after `since` (len(names),).
 
-        That is when a correction became known, a row after later ones of its entity, or an
-        action after bars that it changes: entity codes and instants, (k,) each.
+        That is when a correction became known, a restated history, a row after later ones of
+        its entity, or an action after bars that it changes: entity codes and instants, (k,)
+        each.
         """
         if not len(self.entity):
             return np.empty(0, "int32"), np.empty(0, "int64")
@@ -170,6 +177,15 @@ class Vintages:
         earliest = _earliest_from_here(entity, known)
         turns[:-1] |= same & (known[:-1] > earliest[1:])
         codes, instants = [entity[turns]], [known[turns]]
+        if self.history.any():
+            # the first row of a history withdraws those before it, whatever its date
+            order = np.lexsort((known, self.history, entity))
+            code, history = entity[order], self.history[order]
+            begins = (history > 0) & np.r_[
+                True, (code[1:] != code[:-1]) | (history[1:] != history[:-1])
+            ]
+            codes.append(code[begins])
+            instants.append(known[order][begins])
         actions = self.actions
         if len(actions.entity):
             first = np.searchsorted(_key(entity, date), _key(actions.entity, actions.ex_date))
@@ -230,9 +246,13 @@ class Vintages:
         at = np.searchsorted(key, _key(actions.entity, actions.ex_date))
         inside = at < len(entity)
         inside[inside] = entity[at[inside]] == actions.entity[inside]
+        # what went before the first bar changes none
+        counts = inside.copy()
+        row = at[inside]
+        counts[inside] = (date[row] == actions.ex_date[inside]) | (positions(entity)[row] > 0)
         split, dividend = np.ones(len(rows)), np.zeros(len(rows))
         for kind, factor, row in zip(
-            actions.kind[inside], actions.factor[inside], at[inside], strict=True
+            actions.kind[counts], actions.factor[counts], at[counts], strict=True
         ):
             if kind == "split":
                 split[row] *= factor
@@ -256,7 +276,7 @@ def load(warehouse: Warehouse, table: str, asked: Asked) -> Vintages:
             f"""
             -- one row per vintage
             SELECT a.code, r.{raw.date} - DATE '1970-01-01' AS day, epoch_us(r.known_at) AS known,
-                {raw.history} AS history, CAST(hash(r.source) >> 1 AS BIGINT) AS origin,
+                {raw.history} AS history, r.source,
                 {raw.adjusted} = 'raw' AS is_raw, r.rowid AS arrival, {values}
             FROM raw.{table} r
             JOIN {relation} a ON a.entity = r.{raw.entity}
@@ -278,7 +298,7 @@ def load(warehouse: Warehouse, table: str, asked: Asked) -> Vintages:
         placed("day", "int64").astype("datetime64[D]"),
         placed("known", "int64"),
         placed("history", "int32"),
-        placed("origin", "int64"),
+        _ranks(found["source"])[order],
         placed("is_raw", "bool"),
         {
             # most sources leave most prices out: they share one column of NaN
@@ -290,10 +310,11 @@ def load(warehouse: Warehouse, table: str, asked: Asked) -> Vintages:
     )
 
 
-def count_before(vintages: Vintages, first: Days) -> Ints:
-    """Dates of each entity before a date of its own, (len(names),)."""
-    earlier = vintages.date < first[vintages.entity]
-    entity, date = vintages.entity[earlier], vintages.date[earlier]
+def count_before(vintages: Vintages, first: Days, since: Ints) -> Ints:
+    """Dates before `first` that were known at `since`, of each entity: (len(names),)."""
+    entity, date = vintages.entity, vintages.date
+    earlier = (date < first[entity]) & (vintages.known_at <= since[entity])
+    entity, date = entity[earlier], date[earlier]
     distinct = np.r_[True, (entity[1:] != entity[:-1]) | (date[1:] != date[:-1])][: len(entity)]
     return np.bincount(entity[distinct], minlength=len(vintages.names))
 
@@ -350,6 +371,15 @@ def _sorted(found: pa.Table) -> Ints:
     return order
 
 
+def _ranks(source: pa.ChunkedArray) -> Ints:
+    """Place of each row's source in the order of their names, (n,)."""
+    codes = source.combine_chunks().dictionary_encode()
+    names = np.array(codes.dictionary.to_pylist(), dtype=object)
+    rank = np.empty(len(names), "int64")
+    rank[np.argsort(names)] = np.arange(len(names))
+    return rank[codes.indices.to_numpy()] if len(names) else np.empty(0, "int64")
+
+
 def _key(entity: npt.NDArray[np.int32], date: Days) -> Ints:
     """Ascending where rows are sorted by entity and date."""
     key: Ints = (entity.astype("int64") << 32) + date.astype("int64")
@@ -361,7 +391,10 @@ def _earliest_from_here(entity: npt.NDArray[np.int32], known: Ints) -> Ints:
     base = known.min()
     span = int(known.max() - base) + 1
     if span * (int(entity.max()) + 1) >= 2**63:
-        raise LookbackError(f"{int(entity.max()) + 1} entities are too many to go through at once")
+        # decades of thousands of entities in microseconds: their order is enough
+        instants, rank = np.unique(known, return_inverse=True)
+        in_order: Ints = instants[_earliest_from_here(entity, rank)]
+        return in_order
     lifted = known - base + entity.astype("int64") * span
     # going back, an entity's values all lie below those of the next one
     running = np.minimum.accumulate(lifted[::-1])[::-1]

@@ -191,12 +191,12 @@ def read_window(
             found = connection.execute(
                 f"""
                 SELECT *
-                FROM {view.table}_windows($1)
-                WHERE ($2 IS NULL OR entity = $2) AND ($3 IS NULL OR as_of = $3)
+                FROM {view.table}_windows{"_on($1, $3)" if as_of else "($1)"}
+                WHERE $2 IS NULL OR entity = $2
                 ORDER BY as_of DESC, entity
                 LIMIT 1
                 """,
-                (cutoff, entity, as_of),
+                (cutoff, entity, as_of) if as_of else (cutoff, entity),
             ).fetchone()
         except duckdb.CatalogException:
             raise LookbackError(

@@ -125,6 +125,8 @@ def dates_of(column: pd.Series, orders: Sequence[str] = DATE_ORDERS) -> pd.Serie
         return midnight
     if pd.api.types.is_integer_dtype(column):  # 20181228, not nanoseconds since 1970
         column = column.astype("str")
+    elif pd.api.types.is_float_dtype(column):  # the same, in a column that has gaps
+        column = column.astype("object").map(lambda number: f"{number:.15g}", na_action="ignore")
     parsed = _read_dates(column, orders)
     if parsed.isna().equals(column.isna()):
         whole: pd.Series = parsed.dt.normalize().astype("datetime64[us]")

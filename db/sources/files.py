@@ -4,9 +4,23 @@
     files/observations/*.parquet|csv    date and one column a series, or series, date, value;
                                         …_YYYY-MM: a vintage (db.sources.series_files)
     files/documents/*.jsonl|csv|parquet document_id, entity, time, text
+    files/actions/*.parquet|csv         corporate actions of the bars: symbol, ex_date, kind
+                                        (split, dividend, delisting), factor (split: new shares
+                                        per old share; dividend: cash per share; delisting:
+                                        blank or 0), known_at (optional)
+    files/universes/*.parquet|csv       symbol, universe (default: the file's name),
+                                        first_session, last_session (blank: still a member),
+                                        known_at (optional)
 
-A file that has been taken over is read again only when it changes. Files are never moved
-or changed; one that cannot be read is named every night until it is mended or removed.
+A file that has been taken over is read again only when it changes; of actions and universes
+all are, when one does. Files are never moved or changed; one that cannot be read is named
+every night until it is mended or removed. Of a file of actions or universes with a wrong row
+nothing is taken. What is no longer delivered stays: a dividend that never was is taken back
+with factor 0, a split with 1.
+
+Splits and dividends are applied to prices that are raw (LOOKBACK_FILES_ADJUSTMENT), delistings
+to all. `known_at` is UTC where it has no zone; without it an action is known from its ex-date,
+a spell in a universe from its first session on.
 """
 
 from __future__ import annotations
@@ -33,6 +47,7 @@ from db.sources.source import (
     Request,
     Source,
 )
+from db.sources.whole_files import ACTIONS, MEMBERSHIPS, read_whole_files
 
 # Column names that vendors use -> ours; compared in lower case, without _ and spaces.
 BAR_NAMES = {
@@ -89,7 +104,10 @@ class _Folder:
 
 @dataclass(frozen=True)
 class FilesBars:
-    """Bars of every file under bars/, long format, vendors' column names."""
+    """Bars of every file under bars/, long format, vendors' column names.
+
+    `actions` is the folder of their corporate actions, which are delivered beside them.
+    """
 
     folder: Path
     adjustment: Adjustment
@@ -97,14 +115,35 @@ class FilesBars:
     kind: Kind = "bars"
     frequency: Frequency = "session"
     availability: Availability = AFTER_DELIVERY
+    actions: Path | None = None
 
     def fetch(self, request: Request) -> Fetched:
         drops = _Folder(self.folder, (".parquet", ".csv"))
         frame, problems, state = drops.read(request, BAR_NAMES, {"entity", "session"})
+        actions = None
+        if self.actions is not None and request.entities is None:
+            actions, refused, seen = read_whole_files(self.actions, ACTIONS, request.state)
+            problems, state = (*problems, *refused), state | seen
         if frame.empty:
-            return Fetched(pd.DataFrame(columns=list(BAR_COLUMNS)), None, problems, state)
+            return Fetched(pd.DataFrame(columns=list(BAR_COLUMNS)), actions, problems, state)
         if request.entities is not None:
             frame = frame[frame["entity"].isin(request.entities)].reset_index(drop=True)
+        return Fetched(frame, actions, problems, state)
+
+
+@dataclass(frozen=True)
+class FilesUniverses:
+    """Members of universes, of every file under universes/."""
+
+    folder: Path
+    name: str = "files.universes"
+    kind: Kind = "memberships"
+    frequency: Frequency = "session"
+    adjustment: Adjustment = "raw"
+    availability: Availability = AFTER_DELIVERY
+
+    def fetch(self, request: Request) -> Fetched:
+        frame, problems, state = read_whole_files(self.folder, MEMBERSHIPS, request.state)
         return Fetched(frame, None, problems, state)
 
 
@@ -141,7 +180,8 @@ def files_sources(settings: Settings, rules: Mapping[str, Availability]) -> list
     if not root.is_dir():
         raise SourceError(
             f"profile files reads {root}, which is no folder; "
-            "set LOOKBACK_FILES_DIR to one that holds bars/, observations/ or documents/"
+            "set LOOKBACK_FILES_DIR to one that holds "
+            "bars/, actions/, universes/, observations/ or documents/"
         )
     return list(_files_sources(root, settings, rules))
 
@@ -149,8 +189,11 @@ def files_sources(settings: Settings, rules: Mapping[str, Availability]) -> list
 def _files_sources(
     root: Path, settings: Settings, rules: Mapping[str, Availability]
 ) -> Iterator[Source]:
-    if (root / "bars").is_dir():
-        yield FilesBars(root / "bars", settings.files_adjustment)
+    # actions without bars are of no use: the night says that no bars were delivered
+    if (root / "bars").is_dir() or (root / "actions").is_dir():
+        yield FilesBars(root / "bars", settings.files_adjustment, actions=root / "actions")
+    if (root / "universes").is_dir():
+        yield FilesUniverses(root / "universes")
     yield from series_sources(root / "observations", settings, rules)
     if (root / "documents").is_dir():
         yield FilesDocuments(root / "documents")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from db.availability import Availability
 
-Kind = Literal["bars", "observations", "documents"]
+Kind = Literal["bars", "observations", "documents", "memberships"]
 Frequency = Literal["session", "month"]
 
 # What the prices of a source are adjusted for: raw (as printed on the day), split
@@ -22,6 +22,7 @@ BAR_COLUMNS = ("entity", "session", "open", "high", "low", "close", "adj_close",
 OBSERVATION_COLUMNS = ("series", "period", "value")
 ACTION_COLUMNS = ("entity", "ex_date", "kind", "factor")
 DOCUMENT_COLUMNS = ("document_id", "entity", "time", "text")
+MEMBERSHIP_COLUMNS = ("entity", "universe", "first_session", "last_session")
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,13 @@ class Fetched:
         series plain strings. Missing values stay NaN: the quality gate decides.
         A column `known_at` (datetime64[us, UTC]) may be added where the source gives
         true release dates.
+        Memberships (`MEMBERSHIP_COLUMNS`) have one row per spell; last_session NaT: still
+        a member.
     actions : corporate actions with `ACTION_COLUMNS`; kind is `split` (factor: new
-        shares per old share) or `dividend` (factor: cash per share).
+        shares per old share), `dividend` (factor: cash per share) or `delisting` (factor: 0).
+        A column `known_at` as that of `frame` may be added, NaT where it is not known. Actions
+        of one symbol, date and kind are one: their sum, of splits their product; rows that
+        are equal count once.
     problems : one line for each thing asked for and not got; the rest is good.
     state : JSON-able notes for the next fetch, stored once the rows are safe.
     marked_missing : columns series and period (datetime64): dates that the source itself says

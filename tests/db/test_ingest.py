@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -638,6 +638,120 @@ def test_corporate_actions_are_kept_once(warehouse: Warehouse) -> None:
     assert {row[5] for row in stored} == {"night 2"}
     for _, ex_date, _, _, known_at, _ in stored:
         assert known_at == pd.Timestamp(ex_date, tz="UTC")
+
+
+def actions(*rows: tuple[Any, ...], **columns: Any) -> pd.DataFrame:
+    """Actions of A: number of the session among `DAYS`, kind, factor."""
+    frame = pd.DataFrame(rows, columns=["ex_date", "kind", "factor"])
+    dates = pd.to_datetime([DAYS[number] for number in frame["ex_date"]])
+    return frame.assign(entity="A", ex_date=dates, **columns)
+
+
+def told_actions(frame: pd.DataFrame | None) -> Told:
+    return Told(bars({"A": [10.0] * 3}), adjustment="raw", actions=frame, everything=True)
+
+
+def stored_actions(warehouse: Warehouse) -> list[tuple[Any, ...]]:
+    return warehouse.sql(
+        """
+        SELECT CAST(ex_date AS VARCHAR), kind, factor, known_at
+        FROM raw.corporate_actions ORDER BY ex_date, kind, known_at, rowid
+        """
+    )
+
+
+def factors_as_of(warehouse: Warehouse, instant: Any) -> list[float]:
+    rows = warehouse.sql(
+        "SELECT factor FROM raw.corporate_actions_as_of(CAST(? AS TIMESTAMPTZ)) ORDER BY ALL",
+        instant,
+    )
+    return [factor for (factor,) in rows]
+
+
+def midnight(number: int) -> pd.Timestamp:
+    return DAYS[number].tz_localize("UTC")
+
+
+@predicates
+def test_dividends_of_one_date_are_their_sum_and_splits_their_product(
+    warehouse: Warehouse,
+) -> None:
+    terms = [(1, "dividend", 0.1), (1, "dividend", 0.2), (1, "dividend", 0.3)]
+    delivered = actions(*terms, terms[0], (2, "split", 2.0), (2, "split", 3.0), (2, "split", 2.0))
+    for night in (2, 3):
+        deliver(warehouse, told_actions(delivered), DAYS[night])
+        delivered = delivered.iloc[::-1]  # a sum in another order is another float
+    assert [(kind, factor) for _, kind, factor, _ in stored_actions(warehouse)] == [
+        ("dividend", pytest.approx(0.6)),
+        ("split", 6.0),
+    ]
+
+
+@predicates
+def test_a_changed_action_is_a_vintage_and_old_cutoffs_see_the_old_one(
+    warehouse: Warehouse,
+) -> None:
+    told = [(1, "dividend", 0.5), (2, "split", 2.0)]
+    deliver(warehouse, told_actions(actions(*told)), DAYS[2])
+    night = night_of(DAYS[4], late=timedelta(hours=30))
+    for _ in range(2):
+        deliver(warehouse, told_actions(actions((1, "dividend", 0.6))), night)
+    deliver(warehouse, told_actions(None), DAYS[5])
+    assert stored_actions(warehouse) == [
+        (str(DAYS[1].date()), "dividend", 0.5, midnight(1)),
+        (str(DAYS[1].date()), "dividend", 0.6, night.now),
+        (str(DAYS[2].date()), "split", 2.0, midnight(2)),  # no longer delivered, and there
+    ]
+    assert factors_as_of(warehouse, night.now - timedelta(microseconds=1)) == [0.5, 2.0]
+    assert factors_as_of(warehouse, night.now) == [0.6, 2.0]
+    deliver(warehouse, told_actions(actions(*told)), DAYS[6])  # back to what it was
+    assert factors_as_of(warehouse, "infinity") == [0.5, 2.0]
+
+
+@predicates
+def test_an_announced_action_that_changes_is_not_known_before_the_one_it_replaces(
+    warehouse: Warehouse,
+) -> None:
+    for night, factor in ((2, 0.5), (3, 0.6), (4, 0.7)):
+        deliver(warehouse, told_actions(actions((9, "dividend", factor))), DAYS[night])
+    assert [row[2:] for row in stored_actions(warehouse)] == [
+        (factor, midnight(9)) for factor in (0.5, 0.6, 0.7)
+    ]
+    assert factors_as_of(warehouse, midnight(9)) == [0.7]
+
+
+@predicates
+def test_an_action_is_known_when_its_source_says_so(warehouse: Warehouse) -> None:
+    announced, revised = midnight(0) - timedelta(days=9), midnight(0) - timedelta(days=2)
+    for factor, known_at in ((0.5, announced), (0.6, revised), (0.7, announced), (0.7, announced)):
+        told = actions((1, "dividend", factor), (2, "split", 2.0))
+        told["known_at"] = pd.Series([known_at, None], dtype="datetime64[us, UTC]")
+        deliver(warehouse, told_actions(told), DAYS[2])
+    assert [row[2:] for row in stored_actions(warehouse)] == [
+        (0.5, announced),
+        (0.6, revised),
+        (0.7, night_of(DAYS[2]).now),  # its time is no later than that of what it replaces
+        (2.0, midnight(2)),
+    ]
+
+
+@predicates
+def test_a_split_is_judged_by_its_newest_factor(warehouse: Warehouse) -> None:
+    prices = [*wobble(30), *wobble(15, level=10.0)]
+    wrong, right = actions((30, "split", 2.0)), actions((30, "split", 10.0))
+    early = Told(bars({"A": prices[:20]}), adjustment="raw", actions=wrong)
+    deliver(warehouse, early, DAYS[19])
+    late = Told(bars({"A": prices}), adjustment="raw", actions=right)
+    deliver(warehouse, late, DAYS[44])
+    assert stored_breaks(warehouse) == []
+
+
+@predicates
+def test_rows_lie_by_date_then_entity_as_nights_append_them(warehouse: Warehouse) -> None:
+    deliver(warehouse, Told(bars({"B": [1.0, 2.0], "A": [3.0, 4.0]})), DAYS[1])
+    assert warehouse.sql("SELECT session, entity FROM raw.bars ORDER BY rowid") == [
+        (DAYS[number].date(), entity) for number in (0, 1) for entity in ("A", "B")
+    ]
 
 
 @predicates

@@ -176,6 +176,27 @@ def test_whole_histories_replace_the_newest_part(tmp_path: Path) -> None:
     assert whole.fetched_at == staged.fetched_at
 
 
+def test_an_action_of_both_fetches_counts_as_the_later_says_it(tmp_path: Path) -> None:
+    told = Told(bars({"A": [1.0, 2.0]}), actions=_dividends({"2018-12-03": 0.5}))
+    newest = Request(start=days(8)[1].date(), until=NIGHT.now)
+    staged = stage(told, newest, tmp_path)
+    told.actions = _dividends({"2018-12-03": 0.6, "2018-12-04": 0.7})
+    whole = stage_whole(staged, ["A"])
+    assert whole.actions is not None
+    assert pd.read_parquet(whole.actions)["factor"].to_list() == [0.6, 0.7]
+
+
+def _dividends(factors: dict[str, float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "entity": "A",
+            "ex_date": pd.to_datetime(list(factors)),
+            "kind": "dividend",
+            "factor": list(factors.values()),
+        }
+    )
+
+
 def test_monthly_series_are_asked_for_a_year_of_revisions(
     warehouse: Warehouse, calendar: Sessions, by_predicates: None
 ) -> None:

@@ -318,6 +318,15 @@ def test_sources_are_what_lies_in_the_folder(own_home: Path) -> None:
     assert [source.name for source in files_sources(settings, {})] == ["files.a", "files.b"]
 
 
+def test_actions_and_universes_are_in_the_catalogue(own_home: Path) -> None:
+    settings = load_settings(profile="files")
+    (settings.drops / "universes").mkdir(parents=True)
+    assert [(s.name, s.kind) for s in sources(settings)] == [("files.universes", "memberships")]
+    (settings.drops / "actions").mkdir()
+    assert {source.name for source in sources(settings)} == {"files.bars", "files.universes"}
+    assert bars_of(settings).actions == settings.drops / "actions"
+
+
 def test_files_are_never_changed(files: Settings) -> None:
     path = files.drops / "observations" / "x.csv"
     path.write_text("date,X\n2018-12-27,1\n")

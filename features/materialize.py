@@ -228,7 +228,7 @@ def _touched(
             if not found.num_rows:
                 continue
             if table == given.table:
-                found = pa.concat_tables([found, _restated(warehouse, given, read)])
+                found = pa.concat_tables([found, _taken_over(warehouse, given, read)])
             if given.shared:
                 shared.append(
                     (found["first"].to_numpy().min(), int(found["since"].to_numpy().min()))
@@ -254,26 +254,21 @@ def _touched(
     )
 
 
-def _restated(warehouse: Warehouse, given: Input, read: int) -> pa.Table:
-    """Entities with a newer history than those read: all dates that they had are reached."""
+def _taken_over(warehouse: Warehouse, given: Input, read: int) -> pa.Table:
+    """Entities whose older rows may have been withdrawn: all dates that they had are reached."""
     raw = RAW_INPUTS[given.table]
     return warehouse.native.execute(
         f"""
-        -- one row per entity whose history was restated
-        WITH newest AS (
-            SELECT {raw.entity} AS entity, max({raw.history}) AS restated,
-                min(epoch_us(known_at)) AS since
-            FROM raw.{given.table}
-            WHERE rowid >= $1 AND {_only(raw.entity, "$2", "$3")}
-            GROUP BY ALL
-            HAVING max({raw.history}) > 0
+        -- one row per entity with another history, or another source, than those read
+        SELECT {raw.entity} AS entity, min({raw.date}) AS first,
+            min(epoch_us(known_at)) FILTER (rowid >= $1) AS since
+        FROM raw.{given.table}
+        WHERE {raw.entity} IN (
+            SELECT {raw.entity} FROM raw.{given.table}
+            WHERE rowid >= $1 AND {raw.may_take_over} AND {_only(raw.entity, "$2", "$3")}
         )
-        SELECT n.entity, min(r.{raw.date}) AS first, n.since
-        FROM raw.{given.table} r
-        JOIN newest n ON n.entity = r.{raw.entity}
-        WHERE r.rowid < $1
-        GROUP BY n.entity, n.restated, n.since
-        HAVING max({raw.history}) < n.restated
+        GROUP BY ALL
+        HAVING {raw.takes_over}
         """,
         (read, list(given.entities), given.without),
     ).to_arrow_table()

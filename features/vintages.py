@@ -28,6 +28,9 @@ class RawInput:
     """How a raw table is read: its key and values, and what lies beside it.
 
     `beside` names the table of corporate actions, whose rows change values of this one.
+    A restated history takes the place of the one before, and a source that of another whose
+    name comes later: `may_take_over` says of a new row (rowid >= $1), in SQL, whether to
+    look for that, `takes_over` of all rows of its entity whether it happened.
     """
 
     entity: str
@@ -35,12 +38,25 @@ class RawInput:
     values: tuple[str, ...]
     history: str
     adjusted: str
+    may_take_over: str
+    takes_over: str
     beside: str | None = None
 
 
 RAW_INPUTS = {
-    "bars": RawInput("entity", "session", PRICES, "history", "adjustment", "corporate_actions"),
-    "observations": RawInput("series", "period", ("value",), "0", "''"),
+    "bars": RawInput(
+        "entity",
+        "session",
+        PRICES,
+        "history",
+        "adjustment",
+        "history > 0",
+        "max(history) FILTER (rowid >= $1) > max(history) FILTER (rowid < $1)",
+        "corporate_actions",
+    ),
+    "observations": RawInput(
+        "series", "period", ("value",), "0", "''", "true", "count(DISTINCT source) > 1"
+    ),
 }
 
 
@@ -165,9 +181,9 @@ class Vintages:
     def turning_points(self, since: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
         """When knowledge changed and did not only grow, after `since` (len(names),).
 
-        That is when a correction became known, a restated history, a row after later ones of
-        its entity, or an action after bars that it changes: entity codes and instants, (k,)
-        each.
+        That is when a correction became known, a restated history or another source, a row
+        after later ones of its entity, or an action after bars that it changes: entity codes
+        and instants, (k,) each.
         """
         if not len(self.entity):
             return np.empty(0, "int32"), np.empty(0, "int64")
@@ -177,13 +193,12 @@ class Vintages:
         earliest = _earliest_from_here(entity, known)
         turns[:-1] |= same & (known[:-1] > earliest[1:])
         codes, instants = [entity[turns]], [known[turns]]
-        if self.history.any():
-            # the first row of a history withdraws those before it, whatever its date
-            order = np.lexsort((known, self.history, entity))
-            code, history = entity[order], self.history[order]
-            begins = (history > 0) & np.r_[
-                True, (code[1:] != code[:-1]) | (history[1:] != history[:-1])
-            ]
+        edition = self.history if self.table == "bars" else self.origin
+        if edition.any():
+            # the first row of a history, or of a source, withdraws others, whatever its date
+            order = np.lexsort((known, edition, entity))
+            code, number = entity[order], edition[order]
+            begins = np.r_[True, (code[1:] != code[:-1]) | (number[1:] != number[:-1])]
             codes.append(code[begins])
             instants.append(known[order][begins])
         actions = self.actions

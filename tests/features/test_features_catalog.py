@@ -93,7 +93,7 @@ def test_a_view_over_one_that_is_not_there_is_refused(folder):
         "from features.view import Input\n"
         + MODULE.format(name="astray").replace("CLOSE,", "CLOSE, inputs=(Input('closes'),),")
     )
-    with pytest.raises(UsageError, match="feature view astray: it reads .closes., which is"):
+    with pytest.raises(UsageError, match=r"feature view astray: it reads .closes., which is"):
         feature_views()
 
 

@@ -115,7 +115,7 @@ def test_values_and_the_record_of_them(warehouse, raw, close):
     )
     assert record[:4] == (2, 1, date(2018, 12, 10), date(2018, 12, 11))
     assert record[4] == raw.known_at(TUESDAY)
-    assert '"window": 3' in record[5]
+    assert '"window": 1' in record[5]
 
 
 def test_nothing_new_is_no_work(warehouse, raw, close):
@@ -563,12 +563,27 @@ def test_several_values_for_one_date_are_refused(warehouse, raw, close):
     nothing_was_written(warehouse, twice)
 
 
-def test_two_sources_of_one_series_are_refused(warehouse, raw, close):
-    raw.observe({MONDAY: 1.0}, source="sample.SP500")
-    raw.observe({MONDAY: 1.1}, source="fred.SP500")
-    with pytest.raises(LookbackError, match="two sources have observations of SP500 on 2018-12-10"):
-        materialize(warehouse, close)
-    nothing_was_written(warehouse, close)
+def test_two_sources_of_one_symbol_are_refused(warehouse, raw):
+    trade(raw, {MONDAY: 1.0})
+    trade(raw, {MONDAY: 1.1}, source="files.stocks")
+    with pytest.raises(LookbackError, match="two sources have bars of KO on 2018-12-10"):
+        materialize(warehouse, DOUBLED)
+    nothing_was_written(warehouse, DOUBLED)
+
+
+def test_of_two_sources_of_a_series_one_takes_over(warehouse, raw, close):
+    """It is read whole from the first by name, and from when that is there."""
+    raw.observe({MONDAY: 1.0, TUESDAY: 2.0, WEDNESDAY: 3.0}, source="fred.SP500")
+    materialize(warehouse, close)
+    raw.observe({WEDNESDAY: 3.1}, known_at=raw.known_at(THURSDAY), source="alfred.SP500")
+    materialize(warehouse, close)
+    raw.observe({THURSDAY: 4.0}, known_at=raw.known_at(FRIDAY), source="fred.SP500")
+    materialize(warehouse, close)
+    before = {MONDAY: 1.0, TUESDAY: 2.0, WEDNESDAY: 3.0}
+    assert values_at(warehouse, close, raw.known_at(WEDNESDAY)) == before
+    assert values_at(warehouse, close, raw.known_at(FRIDAY)) == {WEDNESDAY: 3.1}
+    incremental, anew = rebuilt(raw, close)
+    assert incremental == anew
 
 
 def test_rows_in_parts_are_the_same_rows(warehouse, raw, monkeypatch):

@@ -162,9 +162,31 @@ def test_doctor_names_what_it_finds(own_home: Path) -> None:
 
 
 def test_lists(published: Path) -> None:
-    for arguments in (("signals", "latest"), ("models", "list"), ("features", "list")):
+    for arguments in (("signals", "latest"), ("models", "list")):
         result = lookback(*arguments, "--json")
         assert (result.exit_code, json.loads(result.stdout)) == (0, [])
+    declared = json.loads(lookback("features", "list", "--json").stdout)
+    assert {"sp500_close", "price_factors", "equity_weekly_return"} <= {
+        view["view"] for view in declared
+    }
+    assert all(view["declared"] and view["rows"] == 0 for view in declared)
+
+
+def test_a_window_is_asked_for_with_a_cutoff(published: Path) -> None:
+    refused = lookback("features", "window", "sp500_close")
+    assert refused.exit_code == 2
+    assert "give --cutoff or --as-of" in refused.stderr
+    missing = lookback("features", "window", "sp500_close", "--as-of", "2018-12-28")
+    assert missing.exit_code == 1
+    assert "run: lookback features materialize sp500_close" in missing.stderr
+    unknown = lookback("features", "window", "sp5000", "--as-of", "2018-12-28")
+    assert (unknown.exit_code, "there are:" in unknown.stderr) == (2, True)
+
+
+def test_there_is_nothing_to_materialize_before_the_first_night(published: Path) -> None:
+    refused = lookback("features", "materialize", "sp500_close")
+    assert refused.exit_code == 2
+    assert "run: lookback nightly" in refused.stderr
 
 
 def test_sql_shows_brackets_as_they_are(published: Path) -> None:

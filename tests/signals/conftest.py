@@ -19,6 +19,7 @@ from db.tables import model_versions, observations, runs
 from db.warehouse import Warehouse, open_warehouse
 from features.catalog import feature_view
 from features.materialize import materialize
+from features.view import Input
 from signals import scoring
 from signals.declaration import SIGNALS
 from signals.scoring import Scored
@@ -56,11 +57,13 @@ class Desk:
         cutoff = self.cutoff(session)
         return Night(session, cutoff, now or cutoff, replayed=True)
 
-    def history(self, until: date, count: int = 70, series: str = "SP500", level=2000.0) -> None:
+    def history(
+        self, until: date, count: int = 70, series: str = "SP500", level=2000.0, known_at=None
+    ) -> None:
         """Closes of the sessions up to a date: level, level + 1, ..."""
         days = [self.calendar.offset(until, -back) for back in range(count - 1, 0, -1)]
         closes = {day: level + number for number, day in enumerate([*days, until])}
-        self.observe(closes, series=series)
+        self.observe(closes, known_at, series=series)
 
     def observe(self, closes, known_at: datetime | None = None, series: str = "SP500") -> None:
         self.ingested += timedelta(hours=1)
@@ -183,8 +186,7 @@ def panel(monkeypatch):
     from dataclasses import replace
 
     view = feature_view("sp500_close")
-    sql = view.sql.replace("WHERE series = 'SP500'", "")
-    wide = replace(view, sql=sql, window=5)
+    wide = replace(view, inputs=(Input("observations", memory=0),), window=5)
     monkeypatch.setattr(scoring, "feature_view", lambda name: wide)
     return wide
 

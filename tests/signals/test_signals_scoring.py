@@ -260,9 +260,13 @@ def test_without_a_champion_it_says_to_train(desk, model):
 STALE = {
     "older": (lambda desk: desk.history(date(2018, 12, 12)), "newest value is of 2018-12-12"),
     "nothing": (lambda desk: desk.observe({}), "no data by the cut-off of 2018-12-14"),
-    "short": (lambda desk: desk.history(FRIDAY, count=62), "too little unbroken history"),
+    # a month without closes parts it from the history before
+    "short": (
+        lambda desk: (desk.history(date(2018, 8, 1)), desk.history(FRIDAY, count=62)),
+        "too little unbroken history",
+    ),
     "known later": (
-        lambda desk: desk.observe({FRIDAY: 1.0}, known_at=utc("2018-12-15 03:01")),
+        lambda desk: desk.history(FRIDAY, known_at=utc("2018-12-15 03:01")),
         "no data by the cut-off",
     ),
 }

@@ -326,9 +326,16 @@ def load(warehouse: Warehouse, table: str, asked: Asked) -> Vintages:
 
 
 def count_before(vintages: Vintages, first: Days, since: Ints) -> Ints:
-    """Dates before `first` that were known at `since`, of each entity: (len(names),)."""
+    """Dates before `first` that were known at `since`, of each entity: (len(names),).
+
+    Where a history was restated, those of the newest one.
+    """
     entity, date = vintages.entity, vintages.date
     earlier = (date < first[entity]) & (vintages.known_at <= since[entity])
+    if vintages.history.any():
+        newest = np.zeros(len(vintages.names), "int32")
+        np.maximum.at(newest, entity, vintages.history)
+        earlier &= vintages.history == newest[entity]
     entity, date = entity[earlier], date[earlier]
     distinct = np.r_[True, (entity[1:] != entity[:-1]) | (date[1:] != date[:-1])][: len(entity)]
     return np.bincount(entity[distinct], minlength=len(vintages.names))

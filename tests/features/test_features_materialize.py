@@ -377,6 +377,46 @@ def test_a_restated_history_of_new_sessions_only_withdraws_all_before(warehouse,
     assert values_at(warehouse, DOUBLED, raw.known_at(THURSDAY)) == {THURSDAY: 10.0}
 
 
+def test_rows_of_an_older_history_are_not_counted_as_memory(warehouse, raw, calendar):
+    """Restated with every other bar: a night has to go further back for as many."""
+    days = [str(calendar.offset(date(2017, 1, 3), number)) for number in range(1, 101)]
+    product = replace(
+        DOUBLED,
+        name="product",
+        inputs=(Input("bars", memory=20),),
+        transform=lambda inputs: {"doubled": inputs["bars"].sum(inputs["bars"]["close"], 20)},
+    )
+    trade(raw, dict.fromkeys(days[:-1], 2.0))
+    trade(raw, dict.fromkeys(days[:-1:2], 1.0), known_at=raw.known_at(days[-2], 5), history=1)
+    materialize(warehouse, product)
+    trade(raw, {days[-1]: 1.0}, history=1)
+    materialize(warehouse, product)
+    assert raw.table(product)[-1][2] == 20.0
+    incremental, anew = rebuilt(raw, product)
+    assert incremental == anew
+
+
+def test_rows_known_only_later_are_not_counted_as_memory(warehouse, raw, calendar):
+    """Most of the last weeks came late: the newest value, when it was first known, reached back."""
+    days = [str(calendar.offset(date(2017, 1, 3), number)) for number in range(1, 101)]
+    total = replace(
+        DOUBLED,
+        name="total",
+        inputs=(Input("bars", memory=20),),
+        transform=lambda inputs: {"doubled": inputs["bars"].sum(inputs["bars"]["close"], 20)},
+    )
+    trade(raw, dict.fromkeys(days[:60], 2.0))
+    materialize(warehouse, total)
+    trade(raw, dict.fromkeys(days[60:-1], 1.0), known_at=raw.known_at(days[-1], 8))
+    materialize(warehouse, total)
+    trade(raw, {days[-1]: 1.0})
+    materialize(warehouse, total)
+    incremental, anew = rebuilt(raw, total)
+    assert incremental == anew
+    seen = values_at(warehouse, total, raw.known_at(days[-1]))
+    assert seen[days[-1]] == 39.0
+
+
 def test_an_early_correction_does_not_make_a_history_short(warehouse, raw, close):
     """Three rows are a window of three, though the first state of the series had but one."""
     raw.observe({MONDAY: 1.0})

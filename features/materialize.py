@@ -228,7 +228,7 @@ def _touched(
             if not found.num_rows:
                 continue
             if table == given.table:
-                found = pa.concat_tables([found, _taken_over(warehouse, given, read)])
+                found = pa.concat_tables([found, *_taken_over(warehouse, given, read)])
             if given.shared:
                 shared.append(
                     (found["first"].to_numpy().min(), int(found["since"].to_numpy().min()))
@@ -254,23 +254,28 @@ def _touched(
     )
 
 
-def _taken_over(warehouse: Warehouse, given: Input, read: int) -> pa.Table:
+def _taken_over(warehouse: Warehouse, given: Input, read: int) -> Iterator[pa.Table]:
     """Entities whose older rows may have been withdrawn: all dates that they had are reached."""
     raw = RAW_INPUTS[given.table]
-    return warehouse.native.execute(
+    candidates = f"""
+        SELECT DISTINCT {raw.entity} FROM raw.{given.table}
+        WHERE rowid >= $1 AND {raw.may_take_over} AND {_only(raw.entity, "$2", "$3")}
+    """
+    chosen = (read, list(given.entities), given.without)
+    # mostly there is none, and the whole table need not be gone through
+    if not warehouse.native.execute(f"{candidates} LIMIT 1", chosen).fetchone():
+        return
+    yield warehouse.native.execute(
         f"""
         -- one row per entity with another history, or another source, than those read
         SELECT {raw.entity} AS entity, min({raw.date}) AS first,
             min(epoch_us(known_at)) FILTER (rowid >= $1) AS since
         FROM raw.{given.table}
-        WHERE {raw.entity} IN (
-            SELECT {raw.entity} FROM raw.{given.table}
-            WHERE rowid >= $1 AND {raw.may_take_over} AND {_only(raw.entity, "$2", "$3")}
-        )
+        WHERE {raw.entity} IN ({candidates})
         GROUP BY ALL
         HAVING {raw.takes_over}
         """,
-        (read, list(given.entities), given.without),
+        chosen,
     ).to_arrow_table()
 
 

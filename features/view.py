@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Transform = Callable[[Mapping[str, Rows]], Any]
 
 Entity = Literal["symbol", "series", "document"]
-RawKind = Literal["observations", "bars", "documents"]
+RawKind = Literal["observations", "bars"]
 HorizonUnit = Literal["session", "week", "month"]
 Scope = Literal["entity", "all"]
 Static = Literal["symbol", "month", "weekday"]
@@ -50,13 +50,14 @@ class Input:
 
     Attributes
     ----------
-    table : `bars`, `observations`, `documents`, or the name of another view.
+    table : `bars`, `observations`, or the name of another view.
     entities : only these symbols or series; empty for all.
     without : none that begin so: vendors write indices `^GSPC`.
     shared : every entity of the view reads these rows (an index, a macro series), and not
         only its own.
     memory : rows of the raw table, before the date of a value, that the value may be made
         of; None for the whole history. The smaller, the less a night has to read again.
+        Leave it out where a view beneath leaves rows out, so that raw rows do not count its.
     """
 
     table: str
@@ -93,8 +94,9 @@ class FeatureView:
     """A declared computation over raw tables and other views.
 
     Either `sql` or `transform` says how. A value's date is never before those of the rows
-    that it is made of, and where a view has several inputs a row exists only once all of
-    them have theirs of that date: what is newest at a time is for `join` to find.
+    that it is made of, and where a view has several inputs, or several series in a shared
+    one, a row exists only once all of them have theirs of that date: what is newest at a
+    time is for `join` to find.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ INDEX = "SP500"
 
 
 def market_beta(inputs: Mapping[str, Rows]) -> dict[str, npt.NDArray[Any]]:
-    """Slope of a stock's returns on the index's over the sessions on which both have one."""
+    """Slope of a stock's returns on the index's over a year in which both have each of them."""
     bars, index = inputs["bars"], inputs["observations"]
     stock = bars["growth"] - 1
     level = _on_dates_of(bars, index)

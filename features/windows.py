@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 # Calendar days from one row of a view to the next, at most on average, and some to spare.
 DAYS_A_ROW = {"session": 1.46, "week": 7.0, "month": 30.5}
 DAYS_SPARE = 35
+# Windows that a core copies at once, and cores that do.
+ROWS_AT_ONCE, MOST_WORKERS = 4_096, 8
 
 
 @dataclass(frozen=True)
@@ -417,7 +421,7 @@ def _cut(
         (step, content.itemsize),
         writeable=False,
     )
-    X = flat[ends - length + 1].reshape(len(ends), length, width)
+    X = _gathered(flat, ends - length + 1).reshape(len(ends), length, width)
     y, label_known = _labels(view, chosen.target, seen, ends, segment, settings)
     index = pd.DataFrame(
         {
@@ -434,6 +438,24 @@ def _cut(
     if "weekday" in view.static:
         index["weekday"] = ((seen.date[ends].astype("int64") + 3) % 7).astype("int8")
     return X, y, index
+
+
+def _gathered(flat: npt.NDArray[np.float32], rows: Ints) -> npt.NDArray[np.float32]:
+    """Rows of a view over overlapping memory, copied by all cores: fresh pages cost the most."""
+    gathered = np.empty((len(rows), flat.shape[1]), flat.dtype)
+    workers = min(os.cpu_count() or 1, MOST_WORKERS)
+
+    def copy(worker: int) -> None:
+        for begin in range(worker * ROWS_AT_ONCE, len(rows), workers * ROWS_AT_ONCE):
+            part = rows[begin : begin + ROWS_AT_ONCE]
+            gathered[begin : begin + len(part)] = flat[part]
+
+    if len(rows) <= ROWS_AT_ONCE:
+        copy(0)
+        return gathered
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(copy, range(workers)))
+    return gathered
 
 
 def _utc(microseconds: npt.NDArray[Any]) -> pd.DatetimeIndex:

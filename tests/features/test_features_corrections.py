@@ -494,7 +494,7 @@ def check(raw, calendar, table, view, data):
 
 
 @pytest.mark.parametrize(("table", "view"), CASES)
-@however(3)
+@however(2)
 @given(data=st.data())
 def test_however_rows_arrive_the_table_is_that_of_one_night(raw, calendar, table, view, data):
     check(raw, calendar, table, view, data)

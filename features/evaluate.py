@@ -407,15 +407,18 @@ def _result(view: FeatureView, inputs: dict[str, Rows], given: Any) -> Values:
     for name in (*view.names, *([ROWS] if ROWS in given else [])):
         if np.shape(given[name]) != (size,):
             raise LookbackError(f"{name} has shape {np.shape(given[name])}, wanted is ({size},)")
+    known, complete = _known(view, inputs, rows)
     values = Values(
         rows.names,
         rows.now(rows.entity),
         rows.now(rows.date),
         # each feature's values lie together, as they are read and written
         np.array([given[name] for name in view.names], dtype="float64").T,
-        _known(view, inputs, rows),
+        known,
     )
-    return values.chosen(np.asarray(given[ROWS], dtype=bool)) if ROWS in given else values
+    if ROWS in given:
+        complete = complete & np.asarray(given[ROWS], dtype=bool)
+    return values.chosen(complete)
 
 
 def _from_table(view: FeatureView, table: pa.Table) -> Values:
@@ -439,17 +442,25 @@ def _from_table(view: FeatureView, table: pa.Table) -> Values:
     )
 
 
-def _known(view: FeatureView, inputs: dict[str, Rows], rows: Rows) -> Ints:
-    """When each value could be known: the latest among the rows of its memory, (m,)."""
-    known = rows.known_at.copy()
+def _known(
+    view: FeatureView, inputs: dict[str, Rows], rows: Rows
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """When each value could be known, and whether all inputs have a row of its date: (m,) each.
+
+    Known when the latest row of its memory was. A value that does not wait for all inputs
+    would be another one when the last of them came.
+    """
+    known, complete = rows.known_at.copy(), np.ones(len(rows), bool)
     memory = 0
     for given in view.inputs:
         other = inputs[given.table]
         memory = max(memory, len(rows) if given.memory is None else given.memory)
         if other is rows:
             continue
-        known = np.maximum(known, _known_by_date(rows, other, shared=given.shared))
-    return replace(rows, known_at=known).newest(memory)
+        of_date = _known_by_date(rows, other, shared=given.shared)
+        complete &= of_date > 0
+        known = np.maximum(known, of_date)
+    return replace(rows, known_at=known).newest(memory), rows.now(complete)
 
 
 def _known_by_date(rows: Rows, other: Rows, *, shared: bool) -> Ints:

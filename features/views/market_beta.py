@@ -1,10 +1,8 @@
 """Beta of stocks to the S&P 500, from daily returns."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from features.rolling import Floats, Rows
 from features.view import Feature, FeatureView, Input
@@ -13,7 +11,7 @@ YEAR = 252  # sessions
 INDEX = "SP500"
 
 
-def market_beta(inputs: Mapping[str, Rows]) -> dict[str, npt.NDArray[Any]]:
+def market_beta(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
     """Slope of a stock's returns on the index's over a year in which both have each of them."""
     bars, index = inputs["bars"], inputs["observations"]
     stock = bars["growth"] - 1
@@ -23,7 +21,6 @@ def market_beta(inputs: Mapping[str, Rows]) -> dict[str, npt.NDArray[Any]]:
     market = np.where(np.isfinite(stock), market, np.nan)
     return {
         "beta_252": bars.covariance(market, stock, YEAR) / bars.covariance(market, market, YEAR),
-        "rows": np.isfinite(bars.now(level)),
     }
 
 

@@ -505,11 +505,6 @@ def without_waiting(inputs):
     return {"ahead": bars.now(bars["growth"] - market)}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a transform may give rows of dates that another input has not reached yet: such a "
-    "row is dated by the later input in the full store and seen sooner in the truncated one",
-)
 def test_a_row_waits_for_all_inputs(full, empty_store, tmp_path):
     view = replace(
         AHEAD,

@@ -97,7 +97,7 @@ class Values:
                     name: pa.array(self.values[:, number], from_pandas=True)
                     for number, name in enumerate(view.names)
                 },
-                "known_at": _instants(self.known_at),
+                "known_at": instants_of(self.known_at),
             }
         )
 
@@ -252,13 +252,14 @@ def _arrow(rows: Rows, name: str) -> pa.Table:
             entity: pa.DictionaryArray.from_arrays(rows.entity, pa.array(rows.names, pa.string())),
             date: pa.array(rows.date),
             **{key: pa.array(column, from_pandas=True) for key, column in columns.items()},
-            "known_at": _instants(rows.known_at),
+            "known_at": instants_of(rows.known_at),
         }
     )
 
 
-def _instants(microseconds: Ints) -> pa.Array:
-    return pa.array(microseconds, pa.timestamp("us", tz="UTC"))
+def instants_of(microseconds: Ints | Sequence[int]) -> pa.Array:
+    """Instants for SQL, from microseconds since 1970, UTC."""
+    return pa.array(np.asarray(microseconds, "int64"), pa.timestamp("us", tz="UTC"))
 
 
 def transformed(

@@ -8,7 +8,7 @@ import pytest
 
 from db.errors import LookbackError, ShortHistoryError
 from features import evaluate, vintages
-from features import materialize as engine
+from features import states as engine
 from features.catalog import feature_view
 from features.materialize import materialize
 from features.view import Feature, FeatureView, Input

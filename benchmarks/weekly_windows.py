@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.peers.stopwatch import peak_mb
 from benchmarks.reference import reference_folder
 from benchmarks.stores import (
     CUTOFF,
@@ -26,7 +27,6 @@ from benchmarks.stores import (
     files_settings,
     in_own_process,
     new_store,
-    peak_mb,
     put_panel,
 )
 

@@ -160,7 +160,10 @@ def _tables_of(given: Input) -> Iterator[tuple[str, str, str]]:
 def _everybody(
     warehouse: Warehouse, view: FeatureView, change: tuple[np.datetime64, int]
 ) -> Iterator[pa.Table]:
-    """All entities of the view's own inputs, touched by a change of a shared one."""
+    """Entities of the view's own inputs that a change of a shared one reaches.
+
+    Those with a row from its first date on: a value's date is one that all inputs have.
+    """
     first, since = change
     for given in raw_inputs(view).values():
         if given.shared:
@@ -169,7 +172,7 @@ def _everybody(
         condition = asked_for(raw.entity, "$3", "$4")
         yield warehouse.native.execute(
             f"SELECT DISTINCT {raw.entity} AS entity, $1 AS first, CAST($2 AS BIGINT) AS since "
-            f"FROM raw.{given.table} WHERE {condition}",
+            f"FROM raw.{given.table} WHERE {raw.date} >= $1 AND {condition}",
             (first.astype(object), since, list(given.entities), given.without),
         ).to_arrow_table()
 

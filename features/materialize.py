@@ -28,6 +28,7 @@ from db.tables import exchange_sessions
 from db.tables import feature_views as views_table
 from features.arrivals import Touched, present_rows, reflected_rows, touched_by, whole_reach
 from features.evaluate import Values
+from features.reads import RawReads
 from features.sql import write_macros
 from features.states import ROWS_AT_ONCE, Computed, Move, go_through
 from features.view import FeatureView
@@ -48,7 +49,12 @@ class Materialized:
 
 
 def materialize(
-    warehouse: Warehouse, view: FeatureView, *, rebuild: bool = False, move: Move | None = None
+    warehouse: Warehouse,
+    view: FeatureView,
+    *,
+    rebuild: bool = False,
+    move: Move | None = None,
+    reads: RawReads | None = None,
 ) -> Materialized:
     """Bring a view up to date, in one transaction; nothing new in raw means no work.
 
@@ -58,6 +64,7 @@ def materialize(
     view : what to bring up to date.
     rebuild : forget what there is and compute all of it; the rows are the same.
     move : is told how many entities are done, and of how many.
+    reads : what the views of one night share; its own if left out.
 
     Raises
     ------
@@ -87,7 +94,7 @@ def materialize(
             added, replaced = _fill(warehouse, view, touched, move)
         elif touched:
             replaced = _rewind(warehouse, view, touched)
-            for state in go_through(warehouse, view, touched, move, new=False):
+            for state in go_through(warehouse, view, touched, move, reads or RawReads()):
                 more, gone = _write(warehouse, view, state)
                 added, replaced = added + more, replaced + gone
         write_macros(warehouse, view)
@@ -143,7 +150,7 @@ def _fill(
     add to it, by date: so a night finds what it needs at the table's end.
     """
     firsts, later = [], []
-    for state in go_through(warehouse, view, touched, move, new=True):
+    for state in go_through(warehouse, view, touched, move, None):
         if state.number:
             later.append(state)
         else:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from features.arrivals import Touched, asked_for, whole_reach
 from features.evaluate import Values, evaluate, instants_of, key_of, raw_inputs
+from features.reads import RawReads, own_history, start_of
 from features.rolling import Ints, Rows
 from features.view import FeatureView, Input
 from features.vintages import (
@@ -24,11 +25,8 @@ from features.vintages import (
     NEVER,
     RAW_INPUTS,
     Asked,
-    Days,
     Vintages,
-    count_before,
     load,
-    together,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 
 # Raw rows that are held at once, about 100 bytes each.
 ROWS_AT_ONCE = 2_000_000
-# Calendar days of so many sessions, with holidays: 365 / 252, and room for a long weekend.
-DAYS_A_SESSION, DAYS_SPARE = 1.46, 20
 
 Move = Callable[[float, float], None]
 
@@ -80,12 +76,14 @@ def go_through(
     view: FeatureView,
     touched: Touched,
     move: Move | None,
-    *,
-    new: bool,
+    reads: RawReads | None,
 ) -> Iterator[Computed]:
-    """Compute the states of everything touched, those of an entity oldest first."""
+    """Compute the states of everything touched, those of an entity oldest first.
+
+    Without `reads` the histories of all entities are gone through whole.
+    """
     if view.whole:
-        yield from _all_at_once(warehouse, view, touched)
+        yield from _all_at_once(warehouse, view, touched, reads or RawReads())
         return
     shared = {
         key: load(warehouse, given.table, _asked_whole(warehouse, given))
@@ -101,7 +99,11 @@ def go_through(
             touched.shared,
         )
         own = {
-            key: _load_own(warehouse, given, part, new=new)
+            key: (
+                own_history(warehouse, given, part)
+                if reads is None
+                else reads.own(warehouse, given, part)
+            )
             for key, given in raw_inputs(view).items()
             if not given.shared
         }
@@ -124,7 +126,7 @@ def _chunks(warehouse: Warehouse, view: FeatureView, touched: Touched) -> Iterat
             rows = max(rows, found[0])
             first = min(first, np.datetime64(found[1], "D"))
             last = max(last, np.datetime64(found[2], "D"))
-    reach = [np.maximum(_start(touched.first, given.memory), first) for given in own]
+    reach = [np.maximum(start_of(touched.first, given.memory), first) for given in own]
     sessions_each = np.max([(last - start).astype("int64") * 252 / 365 for start in reach], axis=0)
     weight = np.cumsum(np.clip(sessions_each, 1, max(rows, 1)))
     begin = 0
@@ -134,17 +136,6 @@ def _chunks(warehouse: Warehouse, view: FeatureView, touched: Touched) -> Iterat
         end = max(end, begin + 1)
         yield begin, end
         begin = end
-
-
-def _start(first: Days, memory: int | None) -> Days:
-    """From which date on rows are read, so that `memory` of them lie before `first`."""
-    if memory is None:
-        return np.full(len(first), ALWAYS)
-    if memory == 0:
-        return first
-    days = int(memory * DAYS_A_SESSION) + DAYS_SPARE
-    start: Days = np.maximum(first, ALWAYS + days) - days
-    return start
 
 
 def _asked_whole(warehouse: Warehouse, given: Input) -> Asked:
@@ -160,38 +151,6 @@ def _asked_whole(warehouse: Warehouse, given: Input) -> Asked:
         )
     ]
     return Asked(np.array(names, object), np.full(len(names), ALWAYS))
-
-
-def _load_own(
-    warehouse: Warehouse, given: Input, touched: Touched, *, new: bool = False
-) -> Vintages:
-    """An own input's rows from `memory` rows before the first date of each entity on."""
-    memory = None if new else given.memory
-    if memory is not None and RAW_INPUTS[given.table].beside:
-        memory += 1  # an action counts at the first bar from its ex-date on: the one before says
-    start = _start(touched.first, memory)
-    found = load(warehouse, given.table, Asked(touched.names, start))
-    if not memory:
-        return found
-    short = count_before(found, touched.first, touched.since) < memory
-    if short.any():
-        # not those that are young and were read whole
-        short &= _first_dates(warehouse, given, touched.names) < start
-    if not short.any():
-        return found
-    # such that seldom trade: all that there is
-    start = np.where(short, ALWAYS, NEVER)
-    whole = load(warehouse, given.table, Asked(touched.names, start))
-    return together(found.only(~short[found.entity]), whole)
-
-
-def _first_dates(warehouse: Warehouse, given: Input, names: npt.NDArray[np.object_]) -> Days:
-    """Date of the oldest row of each entity, (n,)."""
-    raw = RAW_INPUTS[given.table]
-    found = dict(
-        warehouse.sql(f"SELECT {raw.entity}, min({raw.date}) FROM raw.{given.table} GROUP BY 1")
-    )
-    return np.array([found.get(name, NEVER) for name in names], "datetime64[D]")
 
 
 def _some_entities(
@@ -270,7 +229,9 @@ def _states(
         yield State(code[chosen], begins[chosen], until[chosen], common)
 
 
-def _all_at_once(warehouse: Warehouse, view: FeatureView, touched: Touched) -> Iterator[Computed]:
+def _all_at_once(
+    warehouse: Warehouse, view: FeatureView, touched: Touched, reads: RawReads
+) -> Iterator[Computed]:
     """States of a view whose values are made of all entities' rows."""
     first, since = whole_reach(touched)
     every = {}
@@ -280,7 +241,7 @@ def _all_at_once(warehouse: Warehouse, view: FeatureView, touched: Touched) -> I
         every[key] = (
             load(warehouse, given.table, asked)
             if given.shared
-            else _load_own(
+            else reads.own(
                 warehouse, given, Touched(asked.names, start, np.full(len(start), since))
             )
         )

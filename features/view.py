@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from db.errors import UsageError
@@ -277,6 +277,7 @@ def _without_blanks(sql: str) -> str:
     return QUOTED_OR_BLANK.sub(lambda match: match[1] or " ", sql).strip()
 
 
+@lru_cache(maxsize=64)
 def _code(source: str) -> str:
     """Python without comments, layout and docstrings: what is left decides the values."""
     tree = ast.parse(source)

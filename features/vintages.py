@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from db.errors import LookbackError
 from db.sessions import Sessions, sessions
+from features.order import by_entity_and_date
 from features.rolling import Floats, Ints, Rows, positions
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ Days = npt.NDArray[np.datetime64]
 
 FOREVER = np.iinfo(np.int64).max
 ALWAYS, NEVER = np.datetime64("0001-01-01", "D"), np.datetime64("9999-12-31", "D")
+# Columns of a read that seldom hold more than one value: a comparison costs less than an order.
+MOSTLY_ALIKE = frozenset({"history", "origin", "is_raw"})
 PRICES = ("open", "high", "low", "close", "adj_close", "volume")
 
 
@@ -137,6 +140,8 @@ class Vintages:
     columns: dict[str, Floats]
     calendar: Sessions
     actions: Actions = field(default=NO_ACTIONS)
+    # what was made last, by the instants that it was made for: views of one night ask alike
+    _last: dict[bytes, Rows] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def as_of(self, until: Ints) -> Rows:
         """What was known before an instant, which each entity has its own of: (len(names),).
@@ -147,11 +152,23 @@ class Vintages:
         there is none. For raw prices that is CRSP's holding period return,
         (price · split + dividend) / price before.
 
+        The columns are read-only: views share them.
+
         Raises
         ------
         LookbackError
             Two sources have bars of the same symbol and session.
         """
+        asked = until.tobytes()
+        if asked not in self._last:
+            rows = self._as_of(until)
+            for column in rows.columns.values():
+                column.flags.writeable = False
+            self._last.clear()
+            self._last[asked] = rows
+        return self._last[asked]
+
+    def _as_of(self, until: Ints) -> Rows:
         visible = self.known_at < until[self.entity]
         if self.table == "observations" and self.origin.any():
             # a series is read from one source, never mixed: alfred goes before fred
@@ -286,34 +303,37 @@ def load(warehouse: Warehouse, table: str, asked: Asked) -> Vintages:
     """All vintages of the rows asked for, of `bars` or `observations`."""
     raw = RAW_INPUTS[table]
     values = ", ".join(f"r.{name}" for name in raw.values)
+    earliest = asked.start.min() if len(asked.start) else ALWAYS
     with warehouse.relation(asked.table(), "asked") as relation:
         found = warehouse.native.execute(
             f"""
             -- one row per vintage
-            SELECT a.code, r.{raw.date} - DATE '1970-01-01' AS day, epoch_us(r.known_at) AS known,
-                {raw.history} AS history, r.source,
+            SELECT a.code, r.{raw.date} AS date, epoch_us(r.known_at) AS known,
+                {raw.history} AS history, list_position($2, r.source) AS origin,
                 {raw.adjusted} = 'raw' AS is_raw, r.rowid AS arrival, {values}
             FROM raw.{table} r
             JOIN {relation} a ON a.entity = r.{raw.entity}
             WHERE r.{raw.date} >= $1 AND r.{raw.date} >= a.start
             """,
-            (asked.start.min().astype(object) if len(asked.start) else ALWAYS.astype(object),),
+            (earliest.astype(object), _sources(warehouse, table, earliest)),
         ).to_arrow_table()
     order = _sorted(found)
     nothing = np.full(found.num_rows, np.nan)
 
     def placed(name: str, dtype: str) -> npt.NDArray[Any]:
-        values: npt.NDArray[Any] = found[name].to_numpy()[order]
-        return values.astype(dtype, copy=False)
+        values: npt.NDArray[Any] = found[name].to_numpy()
+        if name in MOSTLY_ALIKE and len(values) and (values == values[0]).all():
+            return np.full(len(values), values[0], dtype)
+        return values[order].astype(dtype, copy=False)
 
     return Vintages(
         table,
         asked.names,
         placed("code", "int32"),
-        placed("day", "int64").astype("datetime64[D]"),
+        placed("date", "datetime64[D]"),
         placed("known", "int64"),
         placed("history", "int32"),
-        _ranks(found["source"])[order],
+        placed("origin", "int64") - 1,
         placed("is_raw", "bool"),
         {
             # most sources leave most prices out: they share one column of NaN
@@ -323,6 +343,18 @@ def load(warehouse: Warehouse, table: str, asked: Asked) -> Vintages:
         sessions(warehouse.settings.calendar),
         _load_actions(warehouse, asked) if raw.beside else NO_ACTIONS,
     )
+
+
+def _sources(warehouse: Warehouse, table: str, since: np.datetime64) -> list[str]:
+    """Names of the sources of rows from a date on, in the order of the alphabet."""
+    date = RAW_INPUTS[table].date
+    return [
+        name
+        for (name,) in warehouse.sql(
+            f"SELECT DISTINCT source FROM raw.{table} WHERE {date} >= $1 ORDER BY 1",
+            since.astype(object),
+        )
+    ]
 
 
 def count_before(vintages: Vintages, first: Days, since: Ints) -> Ints:
@@ -385,21 +417,13 @@ def _load_actions(warehouse: Warehouse, asked: Asked) -> Actions:
 
 def _sorted(found: pa.Table) -> Ints:
     """Order by entity, date, known_at and arrival; vintages are few, and most loads have none."""
-    key = (found["code"].to_numpy().astype("int64") << 32) + found["day"].to_numpy()
-    order: Ints = np.argsort(key, kind="stable")
-    placed = key[order]
-    if (placed[1:] == placed[:-1]).any():
-        order = np.lexsort((found["arrival"].to_numpy(), found["known"].to_numpy(), key))
+    code, date = found["code"].to_numpy(), found["date"].to_numpy()
+    order: Ints = by_entity_and_date(code, date)
+    code, date = code[order], date[order]
+    if ((code[1:] == code[:-1]) & (date[1:] == date[:-1])).any():
+        arrival, known = found["arrival"].to_numpy()[order], found["known"].to_numpy()[order]
+        order = order[np.lexsort((arrival, known, date, code))]
     return order
-
-
-def _ranks(source: pa.ChunkedArray) -> Ints:
-    """Place of each row's source in the order of their names, (n,)."""
-    codes = source.combine_chunks().dictionary_encode()
-    names = np.array(codes.dictionary.to_pylist(), dtype=object)
-    rank = np.empty(len(names), "int64")
-    rank[np.argsort(names)] = np.arange(len(names))
-    return rank[codes.indices.to_numpy()] if len(names) else np.empty(0, "int64")
 
 
 def _key(entity: npt.NDArray[np.int32], date: Days) -> Ints:
@@ -442,17 +466,24 @@ def _growth(
 
 def _places(calendar: Sessions, date: Days) -> dict[str, Floats]:
     """Number of each date's session (-1: none), and whether its week or month ends there."""
-    number = calendar.index(date)
+    if not len(date):
+        return {name: np.empty(0) for name in ("session", "week", "week_end", "month_end")}
+    # worked out for each day of the calendar once, and looked up for each row
+    first = date.min()
+    every = np.arange(first, date.max() + 1)
+    number = calendar.index(every)
     days = calendar.days
     following = np.r_[days[1:], days[-1:]]
     week, next_week = _week(days), _week(following)
     month, next_month = days.astype("datetime64[M]"), following.astype("datetime64[M]")
-    return {
-        "session": number.astype("float64"),
-        "week": _week(date).astype("float64"),
-        "week_end": ((week != next_week)[number] & (number >= 0)).astype("float64"),
-        "month_end": ((month != next_month)[number] & (number >= 0)).astype("float64"),
+    of_day = {
+        "session": number,
+        "week": _week(every),
+        "week_end": (week != next_week)[number] & (number >= 0),
+        "month_end": (month != next_month)[number] & (number >= 0),
     }
+    day = (date - first).view("int64")
+    return {name: column.astype("float64")[day] for name, column in of_day.items()}
 
 
 def _week(days: Days) -> Ints:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -18,12 +18,15 @@ from numpy.lib.stride_tricks import as_strided
 
 from db.errors import LookAheadError, LookbackError
 from db.sessions import sessions
+from features.order import by_entity_and_date
 from features.rolling import Ints, positions
 
 if TYPE_CHECKING:
     from db.settings import Settings
     from db.warehouse import Warehouse
     from features.view import FeatureView
+
+Days = npt.NDArray[np.datetime64]
 
 # Calendar days from one row of a view to the next, at most on average, and some to spare.
 DAYS_A_ROW = {"session": 1.46, "week": 7.0, "month": 30.5}
@@ -152,12 +155,14 @@ def read_windows(
     read = wanted if view.target in wanted else (*wanted, view.target)
     seen = _visible(warehouse, view, read, cutoff, as_of, entities)
     breaks = _breaks(warehouse, cutoff)
-    segment = _segments(view, seen, breaks, warehouse.settings)
-    seen, segment = seen.chosen(segment >= 0), segment[segment >= 0]
+    step = steps(view, seen.date, warehouse.settings)
+    segment = _segments(view, seen, breaks, step)
+    outside = segment >= 0
+    seen, segment, step = seen.chosen(outside), segment[outside], step[outside]
     _mask(view, read, seen, segment)
     members = _members(warehouse, universe, seen, cutoff) if universe else None
     chosen = _Chosen(len(wanted), read.index(view.target), members, as_of)
-    X, y, index = _cut(view, chosen, seen, segment, warehouse.settings)
+    X, y, index = _cut(view, chosen, seen, segment, step)
     snapshot = _snapshot(warehouse, view, seen, segment, cutoff)
     return Windows(X, y, index, view.name, view.version, snapshot)
 
@@ -242,8 +247,7 @@ def _query(
         parameters.append(list(entities))
     table = warehouse.native.execute(
         f"""
-        SELECT entity, date - DATE '1970-01-01' AS day, epoch_us(known_at) AS known,
-            {", ".join(features)}
+        SELECT entity, date, known_at, {", ".join(features)}
         FROM {view.table}
         WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1) {" ".join(conditions)}
         """,
@@ -258,9 +262,9 @@ def _query(
     return _ordered(
         names[order],
         rank[codes.indices.to_numpy()] if len(names) else np.empty(0, "int32"),
-        table["day"].to_numpy().astype("int64").astype("datetime64[D]"),
-        np.column_stack([table[name].to_numpy().astype("float64") for name in features]),
-        table["known"].to_numpy(),
+        table["date"].to_numpy(),
+        np.column_stack([table[name].to_numpy() for name in features]).astype("float64"),
+        table["known_at"].to_numpy().view("int64"),
     )
 
 
@@ -271,10 +275,8 @@ def _ordered(
     values: npt.NDArray[np.float64],
     known_at: Ints,
 ) -> Visible:
-    """Rows by entity and date. The table lies by date for the most part, so this is a merge."""
-    by_date = np.argsort(dates, kind="stable")
-    small = entity.astype("uint16") if len(names) < 2**16 else entity
-    order = by_date[np.argsort(small[by_date], kind="stable")]  # a radix sort where 16 bits do
+    """Rows by entity and date."""
+    order = by_entity_and_date(entity, dates)
     return Visible(
         names, entity[order].astype("int32"), dates[order], values[order], known_at[order]
     )
@@ -298,18 +300,14 @@ def _breaks(warehouse: Warehouse, cutoff: datetime) -> list[tuple[Any, ...]]:
     )
 
 
-def _segments(
-    view: FeatureView, seen: Visible, breaks: list[tuple[Any, ...]], settings: Settings
-) -> Ints:
+def _segments(view: FeatureView, seen: Visible, breaks: list[tuple[Any, ...]], step: Ints) -> Ints:
     """Number of the unbroken stretch that each value lies in; -1 inside a spike: shape (n,).
 
-    A stretch ends at a price break and at a gap longer than the view allows.
+    A stretch ends at a price break and at a gap longer than the view allows; `step` counts
+    the dates in the view's unit.
     """
     boundary = np.ones(len(seen), dtype=bool)
-    position = steps(view, seen.date, settings)
-    boundary[1:] = (seen.entity[1:] != seen.entity[:-1]) | (
-        np.diff(position) > view.largest_gap + 1
-    )
+    boundary[1:] = (seen.entity[1:] != seen.entity[:-1]) | (np.diff(step) > view.largest_gap + 1)
     inside = np.zeros(len(seen), dtype=bool)
     for entity, session, until in breaks:
         rows = seen.rows_of(entity)
@@ -392,52 +390,52 @@ class _Chosen:
 
 
 def _cut(
-    view: FeatureView, chosen: _Chosen, seen: Visible, segment: Ints, settings: Settings
+    view: FeatureView, chosen: _Chosen, seen: Visible, segment: Ints, step: Ints
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], pd.DataFrame]:
     """Windows, labels and index."""
     length, width = view.window, chosen.width
     content = np.ascontiguousarray(seen.values[:, :width], dtype="float32")
-    ends = np.arange(length - 1, len(seen))
-    good = segment[ends] == segment[ends - length + 1]
+    first, last = slice(0, max(len(seen) - length + 1, 0)), slice(length - 1, None)
+    good = segment[last] == segment[first]
     # a value that is not there (the first return of a history) is not padded either
     missing = ~np.isfinite(content).all(axis=1)
     if missing.any():
         gaps = np.concatenate([[0], np.cumsum(missing)])
-        good &= gaps[ends + 1] == gaps[ends - length + 1]
+        good &= gaps[length:] == gaps[first]
     if chosen.members is not None:
-        good &= chosen.members[ends]
+        good &= chosen.members[last]
     if chosen.as_of is not None:
-        good &= seen.date[ends] == np.datetime64(chosen.as_of, "D")
-    ends = ends[good]
+        good &= seen.date[last] == np.datetime64(chosen.as_of, "D")
+    ends = np.flatnonzero(good) + length - 1
     # by date; the rows are by entity already. Sixteen bits of days make it a radix sort
-    days = seen.date[ends].astype("int64")
-    days -= days.min(initial=2**40)
-    small = days.astype("uint16") if days.max(initial=0) < 2**16 else days
-    ends = ends[np.argsort(small, kind="stable")]
-    step = content.strides[0]
+    day = seen.date[ends].view("int64")
+    earliest = day.min(initial=2**40)
+    day -= earliest
+    small = day.astype("uint16") if day.max(initial=0) < 2**16 else day
+    order = np.argsort(small, kind="stable")
+    ends, dates = ends[order], (day[order] + earliest).view("datetime64[D]")
     flat = as_strided(
         content,
         (max(len(seen) - length + 1, 0), length * width),
-        (step, content.itemsize),
+        (content.strides[0], content.itemsize),
         writeable=False,
     )
     X = _gathered(flat, ends - length + 1).reshape(len(ends), length, width)
-    y, label_known = _labels(view, chosen.target, seen, ends, segment, settings)
+    y, label_known = _labels(view, chosen.target, seen, segment, step)
     index = pd.DataFrame(
         {
             "entity": pd.Categorical.from_codes(seen.entity[ends], pd.Index(seen.names)),
-            "as_of": seen.date[ends].astype("datetime64[us]"),
-            "known_at": _utc(_latest(seen.known_at, length)[ends]),
-            "label_known_at": _utc(label_known),
-        }
+            "as_of": dates.astype("datetime64[us]"),
+            "known_at": _utc(_latest(seen, length)[ends]),
+            "label_known_at": _utc(label_known[ends]),
+        },
+        copy=False,
     )
     if "month" in view.static:
-        index["month"] = (seen.date[ends].astype("datetime64[M]").astype("int64") % 12 + 1).astype(
-            "int8"
-        )
+        index["month"] = _of_each_day(dates, _months)
     if "weekday" in view.static:
-        index["weekday"] = ((seen.date[ends].astype("int64") + 3) % 7).astype("int8")
-    return X, y, index
+        index["weekday"] = _of_each_day(dates, _weekdays)
+    return X, y[ends], index
 
 
 def _gathered(flat: npt.NDArray[np.float32], rows: Ints) -> npt.NDArray[np.float32]:
@@ -462,8 +460,27 @@ def _utc(microseconds: npt.NDArray[Any]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(microseconds.astype("datetime64[us]"), tz="UTC")
 
 
-def _latest(known_at: Ints, length: int) -> Ints:
-    """Maximum of each row and the `length - 1` before it, where there are so many: (n,)."""
+def _of_each_day(
+    dates: Days, number: Callable[[Days], npt.NDArray[np.int8]]
+) -> npt.NDArray[np.int8]:
+    """A number of each date; ascending dates, many the same, are worked out once each: (n,)."""
+    begins = np.flatnonzero(np.r_[True, dates[1:] != dates[:-1]][: len(dates)])
+    return np.repeat(number(dates[begins]), np.diff(np.r_[begins, len(dates)]))
+
+
+def _months(dates: Days) -> npt.NDArray[np.int8]:
+    return (dates.astype("datetime64[M]").astype("int64") % 12 + 1).astype("int8")
+
+
+def _weekdays(dates: Days) -> npt.NDArray[np.int8]:
+    return ((dates.astype("int64") + 3) % 7).astype("int8")
+
+
+def _latest(seen: Visible, length: int) -> Ints:
+    """Latest `known_at` of each row and the `length - 1` before it, if so many are its: (n,)."""
+    known_at = seen.known_at
+    if ((known_at[1:] >= known_at[:-1]) | (seen.entity[1:] != seen.entity[:-1])).all():
+        return known_at
     latest, covered = known_at.copy(), 1
     while covered < length:
         step = min(covered, length - covered)
@@ -474,28 +491,22 @@ def _latest(known_at: Ints, length: int) -> Ints:
 
 
 def _labels(
-    view: FeatureView,
-    column: int,
-    seen: Visible,
-    ends: Ints,
-    segment: Ints,
-    settings: Settings,
+    view: FeatureView, column: int, seen: Visible, segment: Ints, step: Ints
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.datetime64]]:
-    """The target `horizon` ahead of each window's end and when it became known, if it has."""
-    nothing = np.full(len(ends), np.datetime64("NaT", "us"))
-    if not len(seen):
-        return np.empty(len(ends), "float32"), nothing
-    position = steps(view, seen.date, settings)
-    target = seen.values[:, column].astype("float32")
-    ahead = np.minimum(ends + view.horizon, len(seen) - 1)
+    """The target `horizon` ahead of each value and when it became known, if it has: (n,) each."""
+    y = np.full(len(seen), np.nan, "float32")
+    known = np.full(len(seen), np.datetime64("NaT", "us"))
+    size = max(len(seen) - view.horizon, 0)
+    now, ahead = slice(0, size), slice(len(seen) - size, None)
+    target = seen.values[ahead, column].astype("float32")
     there = (
-        (ends + view.horizon < len(seen))
-        & (segment[ahead] == segment[ends])
-        & (position[ahead] - position[ends] == view.horizon)
-        & np.isfinite(target[ahead])
+        (segment[ahead] == segment[now])
+        & (step[ahead] - step[now] == view.horizon)
+        & np.isfinite(target)
     )
-    known = seen.known_at[ahead].astype("datetime64[us]")
-    return np.where(there, target[ahead], np.float32("nan")), np.where(there, known, nothing)
+    y[now] = np.where(there, target, y[now])
+    known[now] = np.where(there, seen.known_at[ahead].view("datetime64[us]"), known[now])
+    return y, known
 
 
 def _snapshot(

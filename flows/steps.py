@@ -35,6 +35,7 @@ from db.tables import runs
 from db.warehouse import Warehouse, open_warehouse
 from features.catalog import feature_view
 from features.materialize import Materialized, materialize
+from features.reads import RawReads
 from features.view import FeatureView
 from features.windows import read_windows
 from models import registry
@@ -86,6 +87,7 @@ class Run:
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     work: WorkClock = field(default_factory=WorkClock)
     missing: list[str] = field(default_factory=list)
+    reads: RawReads = field(default_factory=RawReads)
 
     @property
     def staging(self) -> Path:
@@ -257,7 +259,7 @@ def materialize_view(
         move(done, of, f"{done:,.0f} of {of:,.0f} entities")
 
     with run.work.step(), run.warehouse() as warehouse:
-        return materialize(warehouse, view, rebuild=rebuild, move=on_entities)
+        return materialize(warehouse, view, rebuild=rebuild, move=on_entities, reads=run.reads)
 
 
 # --------------------------------------------------------------------------- models

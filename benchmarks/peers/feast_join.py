@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.types import Float64
+from stopwatch import peak_mb
 
 VALUES = ["a", "b", "c"]
 CORES = 2
@@ -63,12 +64,6 @@ def confine_duckdb(home: Path, memory_gb: float) -> None:
             threads=CORES, memory_limit=f"{memory_gb}GB", temp_directory=str(home / "spill")
         )
     )
-
-
-def peak_mb() -> float:
-    """Largest resident memory of this process; Linux counts it since the program began."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def main() -> None:

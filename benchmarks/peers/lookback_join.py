@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.peers.stopwatch import peak_mb
 from benchmarks.stores import files_settings, new_store
 from db.tables import feature_views
 from db.warehouse import Warehouse, open_warehouse
@@ -95,12 +96,6 @@ def ours(spine: Path, factors: Path, out: Path, memory_gb: float) -> dict[str, o
 def read_spine(path: Path) -> pa.Table:
     """The spine under the names that a join wants."""
     return pq.read_table(path).rename_columns({"ts": "timestamp"})
-
-
-def peak_mb() -> float:
-    """Largest resident memory of this process; Linux counts it since the program began."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def main() -> None:

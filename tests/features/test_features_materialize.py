@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from db.errors import LookbackError, ShortHistoryError
-from features import evaluate, vintages
+from features import evaluate, reads, vintages
 from features import states as engine
 from features.catalog import feature_view
 from features.materialize import materialize
@@ -142,7 +142,8 @@ def rows_loaded(monkeypatch):
         seen.extend(zip(found.names[found.entity], found.date.astype(str), strict=True))
         return found
 
-    monkeypatch.setattr(engine, "load", spy)
+    for module in (engine, reads):
+        monkeypatch.setattr(module, "load", spy)
     return seen
 
 
@@ -174,6 +175,40 @@ def test_a_night_reads_no_more_than_the_view_remembers(warehouse, raw, calendar,
             assert len(seen) == len(part)
             seen.clear()
     assert 6 <= len(seen) < 40
+
+
+def test_views_of_one_night_share_what_they_read(warehouse, raw, monkeypatch):
+    """The second view wants fewer rows of the same symbols; a row more, and all is read anew."""
+    far = replace(DOUBLED, name="far", inputs=(Input("bars", memory=3),))
+    near = replace(DOUBLED, name="near", inputs=(Input("bars", memory=1),))
+    trade(raw, {MONDAY: 10.0, TUESDAY: 11.0})
+    for view in (far, near):
+        materialize(warehouse, view)
+    night = reads.RawReads()
+    trade(raw, {WEDNESDAY: 12.0})
+    seen = rows_loaded(monkeypatch)
+    assert materialize(warehouse, far, reads=night).added == 1
+    assert len(seen) == 3
+    assert materialize(warehouse, near, reads=night).added == 1
+    assert len(seen) == 3
+    trade(raw, {THURSDAY: 13.0})
+    assert materialize(warehouse, near, reads=night).added == 1
+    assert materialize(warehouse, far, reads=night).added == 1
+    assert len(seen) > 3
+    found = [row[2] for row in raw.table(near)]
+    assert found == [row[2] for row in raw.table(far)] == [20.0, 22.0, 24.0, 26.0]
+
+
+def test_a_transform_that_writes_into_its_input_is_told_so(warehouse, raw):
+    """Views share their inputs: one that changes them would change another's values."""
+
+    def halved_in_place(inputs):
+        inputs["bars"]["close"][:] /= 2
+        return {"doubled": inputs["bars"]["close"]}
+
+    trade(raw, {MONDAY: 10.0})
+    with pytest.raises(LookbackError, match=r"feature view halved failed for KO.*read-only"):
+        materialize(warehouse, replace(DOUBLED, name="halved", transform=halved_in_place))
 
 
 def test_a_change_of_nothing_that_a_view_reads_is_no_work(warehouse, raw, close, monkeypatch):

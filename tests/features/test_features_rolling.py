@@ -7,6 +7,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from features.rolling import Rows, positions
+from tests.bits import same_bits
 
 # What each statistic is, of the values of one window, oldest first.
 STATISTICS = {
@@ -172,7 +173,7 @@ def every_statistic(rows, column, other, window):
 
 def assert_same_bits(found, expected):
     for name, values in found.items():
-        assert values.tobytes() == expected[name].tobytes(), name
+        assert same_bits(values, expected[name]), name
 
 
 @examples(max_examples=80, deadline=None)

@@ -31,6 +31,7 @@ from features.join import join
 from features.materialize import materialize
 from features.view import Feature, FeatureView, Input
 from features.windows import read_windows
+from tests.bits import same_bits
 
 EXAMPLES = {
     "deadline": None,
@@ -282,9 +283,8 @@ def spine_of(symbols, cutoff, view):
 
 def assert_same_to_the_bit(one, other):
     """Windows of two stores."""
-    assert one.X.shape == other.X.shape
-    assert one.X.tobytes() == other.X.tobytes()
-    assert one.y.tobytes() == other.y.tobytes()
+    assert same_bits(one.X, other.X)
+    assert same_bits(one.y, other.y)
     pd.testing.assert_frame_equal(one.index, other.index)
     assert one.data_snapshot == other.data_snapshot
 

@@ -58,32 +58,32 @@ class Values:
         )
 
     @staticmethod
-    def joined(parts: Sequence[Values], view: FeatureView) -> Values:
-        """Parts of different entities that share their list of names, as one."""
-        width = len(view.names)
+    def empty(view: FeatureView) -> Values:
+        """No values."""
         return Values(
-            parts[0].names if parts else np.empty(0, object),
-            np.concatenate([np.empty(0, "int32"), *(part.entity for part in parts)]),
-            np.concatenate([np.empty(0, "datetime64[D]"), *(part.date for part in parts)]),
-            np.concatenate([part.values for part in parts] or [np.empty((0, width))]),
-            np.concatenate([np.empty(0, "int64"), *(part.known_at for part in parts)]),
+            np.empty(0, object),
+            np.empty(0, "int32"),
+            np.empty(0, "datetime64[D]"),
+            np.empty((0, len(view.names))),
+            np.empty(0, "int64"),
         )
 
     @staticmethod
     def concatenated(parts: Sequence[Values], view: FeatureView) -> Values:
         """Parts of different entities, as one, in the precision that the view is stored in."""
-        names: list[str] = []
-        lifted = []
-        for part in parts:
-            lifted.append(
-                replace(
-                    part,
-                    entity=part.entity + np.int32(len(names)),
-                    values=part.values.astype(view.stored),
-                )
-            )
-            names.extend(part.names)
-        return replace(Values.joined(lifted, view), names=np.array(names, object))
+        parts = [part for part in parts if len(part)]
+        if not parts:
+            return Values.empty(view)
+        before = np.cumsum([0, *(len(part.names) for part in parts[:-1])])
+        return Values(
+            np.concatenate([part.names for part in parts]),
+            np.concatenate(
+                [part.entity + np.int32(lift) for part, lift in zip(parts, before, strict=True)]
+            ),
+            np.concatenate([part.date for part in parts]),
+            np.concatenate([part.values.astype(view.stored) for part in parts]),
+            np.concatenate([part.known_at for part in parts]),
+        )
 
     def table(self, view: FeatureView) -> pa.Table:
         """For SQL: entity, date, the features (NULL where there is no value), known_at."""
@@ -276,10 +276,55 @@ def transformed(
     """
     if view.whole:
         return _transformed(view, dict(inputs))
-    parts = [_transformed(view, part) for part in _parts(view, inputs, first)]
-    if all(part.names is parts[0].names for part in parts):
-        return Values.joined(parts, view)
-    return _sorted_values(view, pa.concat_tables([_by_day(part.table(view)) for part in parts]))
+    parts = list(_parts(view, inputs, first))
+    if not parts:
+        return Values.empty(view)
+    given = _transformed(view, parts[0])
+    if given.names is not parts[0][view.own_inputs[0].table].names:
+        tables = [given, *(_transformed(view, part) for part in parts[1:])]
+        return _sorted_values(view, pa.concat_tables([_by_day(one.table(view)) for one in tables]))
+    whole = _Filled(view, given.names, sum(_size(view, part) for part in parts))
+    whole.add(given)
+    for part in parts[1:]:
+        whole.add(_transformed(view, part))
+    return whole.values()
+
+
+class _Filled:
+    """Values of all parts, put where they belong as they come: none are held twice."""
+
+    def __init__(self, view: FeatureView, names: npt.NDArray[np.object_], size: int) -> None:
+        self._names = names
+        self._count = 0
+        self._entity = np.empty(size, "int32")
+        self._date = np.empty(size, "datetime64[D]")
+        # each feature's values lie together, as they are read and written
+        self._values = np.empty((len(view.names), size)).T
+        self._known_at = np.empty(size, "int64")
+
+    def add(self, part: Values) -> None:
+        """Append the values of some entities."""
+        rows = slice(self._count, self._count + len(part))
+        self._entity[rows], self._date[rows] = part.entity, part.date
+        self._values[rows], self._known_at[rows] = part.values, part.known_at
+        self._count += len(part)
+
+    def values(self) -> Values:
+        """All that were added."""
+        rows = slice(self._count)
+        return Values(
+            self._names,
+            self._entity[rows],
+            self._date[rows],
+            self._values[rows],
+            self._known_at[rows],
+        )
+
+
+def _size(view: FeatureView, inputs: Mapping[str, Rows]) -> int:
+    """Rows of the leading input that values are wanted for."""
+    rows = inputs[(view.own_inputs or view.inputs)[0].table]
+    return len(rows) if rows.asked is None else len(rows.asked)
 
 
 def _by_day(table: pa.Table) -> pa.Table:
@@ -403,8 +448,7 @@ def _result(view: FeatureView, inputs: dict[str, Rows], given: Any) -> Values:
     missing = [name for name in view.names if name not in given]
     if missing:
         raise LookbackError(f"its transform gives no {', '.join(missing)}")
-    rows = inputs[(view.own_inputs or view.inputs)[0].table]
-    size = len(rows) if rows.asked is None else len(rows.asked)
+    rows, size = inputs[(view.own_inputs or view.inputs)[0].table], _size(view, inputs)
     for name in (*view.names, *([ROWS] if ROWS in given else [])):
         if np.shape(given[name]) != (size,):
             raise LookbackError(f"{name} has shape {np.shape(given[name])}, wanted is ({size},)")

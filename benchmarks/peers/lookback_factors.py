@@ -24,17 +24,18 @@ def factors(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
     gain = growth - 1
     levels = bars.levels(growth, WINDOWS)
     change = 1 - 1 / growth
-    moved = bars.priced_sum(growth, np.abs(change), 14)
-    risen = bars.priced_sum(growth, np.maximum(change, 0), 14)
+    risen, moved = bars.priced_sums(growth, (np.maximum(change, 0), np.abs(change)), 14)
+    month, quarter = bars.stds(gain, (21, 63))
+    volume_week, volume_month = bars.means(volume, (5, 21))
     return {
         "return_1": bars.now(gain),
         **{f"return_{k}": level.growth - 1 for k, level in zip(WINDOWS, levels, strict=True)},
         **{f"ma_ratio_{k}": 1 / level.mean for k, level in zip(WINDOWS, levels, strict=True)},
-        "volatility_21": bars.std(gain, 21),
-        "volatility_63": bars.std(gain, 63),
-        "drawdown_252": 1 / bars.highest(growth, 252) - 1,
+        "volatility_21": month,
+        "volatility_63": quarter,
+        "drawdown_252": 1 / levels[-1].highest - 1,
         "rsi_14": 100 * risen / moved,
-        "volume_ratio_5_21": bars.mean(volume, 5) / bars.mean(volume, 21),
+        "volume_ratio_5_21": volume_week / volume_month,
     }
 
 

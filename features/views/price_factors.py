@@ -18,8 +18,8 @@ def price_factors(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
     gain = growth - 1
     week, month, quarter, year = bars.levels(growth, (WEEK, MONTH, QUARTER, YEAR))
     change = 1 - 1 / growth  # of the price, over the price after it
-    moved = bars.priced_sum(growth, np.abs(change), RSI_SESSIONS)
-    risen = bars.priced_sum(growth, np.maximum(change, 0), RSI_SESSIONS)
+    risen, moved = bars.priced_sums(growth, (np.maximum(change, 0), np.abs(change)), RSI_SESSIONS)
+    of_month, of_quarter = bars.stds(gain, (MONTH, QUARTER))
     day = bars.now(bars.date)
     return {
         "return_1": bars.now(gain),
@@ -31,9 +31,9 @@ def price_factors(inputs: Mapping[str, Rows]) -> dict[str, Floats]:
         "ma_ratio_21": 1 / month.mean,
         "ma_ratio_63": 1 / quarter.mean,
         "ma_ratio_252": 1 / year.mean,
-        "volatility_21": bars.std(gain, MONTH),
-        "volatility_63": bars.std(gain, QUARTER),
-        "drawdown_252": 1 / bars.highest(growth, YEAR) - 1,
+        "volatility_21": of_month,
+        "volatility_63": of_quarter,
+        "drawdown_252": 1 / year.highest - 1,
         "rsi_14": 100 * risen / moved,
         "month": (day.astype("datetime64[M]").astype("int64") % 12 + 1).astype("float64"),
         "day_of_week": ((day.astype("int64") + 3) % 7).astype("float64"),

@@ -16,8 +16,7 @@ def volume_factors(inputs: Mapping[str, Rows]) -> dict[str, npt.NDArray[Any]]:
     """Ratios of mean values traded (close · volume), for each bar asked for that has one."""
     bars = inputs["bars"]
     traded = bars["close"] * bars["volume"]
-    week, month = bars.mean(traded, WEEK), bars.mean(traded, MONTH)
-    quarter = bars.mean(traded, QUARTER)
+    week, month, quarter = bars.means(traded, (WEEK, MONTH, QUARTER))
     return {
         "volume_ratio_1_21": bars.now(traded) / month,
         "volume_ratio_5_21": week / month,

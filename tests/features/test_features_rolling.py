@@ -102,8 +102,8 @@ def test_statistics_of_prices_are_those_of_each_window(lengths, window, seed, ho
     }
     found = {
         "mean": level.mean,
-        "highest": rows.highest(growth, window),
-        "amounts": rows.priced_sum(growth, amount, window),
+        "highest": level.highest,
+        "amounts": rows.priced_sums(growth, (amount,), window)[0],
     }
     for name, statistic in expected.items():
         columns = (growth, amount) if name == "amounts" else (growth,)
@@ -164,8 +164,9 @@ def every_statistic(rows, column, other, window):
         "covariance": rows.covariance(column, other, window + 1),
         "growth": level.growth,
         "levels": level.mean,
-        "highest": rows.highest(column, window),
-        "priced_sum": rows.priced_sum(column, other, window),
+        "highest": level.highest,
+        "priced_sum": rows.priced_sums(column, (other, column), window)[0],
+        "several": rows.sums(column, (2 * window, window, 3))[1],
         "lag": rows.lag(column, window),
         "now": rows.now(column),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +49,6 @@ class _Read:
         )
 
 
-@dataclass
 class RawReads:
     """Reads the rows that views are brought up to date with, and keeps the newest read.
 
@@ -57,7 +56,12 @@ class RawReads:
     read stands until they have grown.
     """
 
-    _kept: dict[str, _Read] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._kept: dict[str, _Read] = {}
+
+    def forget(self) -> None:
+        """Give the memory back: no view is brought up to date for now."""
+        self._kept.clear()
 
     def own(self, warehouse: Warehouse, given: Input, touched: Touched) -> Vintages:
         """An own input's rows from `memory` rows before the first date of each entity on."""

@@ -78,6 +78,7 @@ def materialize_all(run: steps.Run) -> list[Materialized]:
             continue
         if found is not None:
             done.append(found)
+    run.reads.forget()
     return done
 
 

@@ -224,12 +224,15 @@ def test_annual_changes(raw):
     level = pair["UMCSENT"].reindex(months)
     expected = pd.DataFrame(
         {
-            "sentiment_change": level - level.shift(12),
-            "production_change": np.log(pair["IPGMFN"]).diff(12),
+            "level_change": level - level.shift(12),
+            "index_change": np.log(pair["IPGMFN"]).diff(12),
+            "level_move": level.diff(),
+            "index_move": np.log(pair["IPGMFN"]).diff(),
         }
     ).dropna()
     found = values_of(raw, view)
-    assert len(found) == 40 - 12 - 2
+    # the missing month takes three: its own, the next one, and the one a year later
+    assert len(found) == 40 - 12 - 3
     assert_close(found.loc["US"], expected)
     known = raw.warehouse.sql(f"SELECT date + INTERVAL 46 DAY = known_at FROM {view.table}")
     assert set(known) == {(True,)}

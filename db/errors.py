@@ -40,7 +40,11 @@ class RegistryError(LookbackError):
 
 
 class TrainingError(LookbackError):
-    """A training diverged or its process died."""
+    """A training could not be made, or its process died."""
+
+
+class DivergedError(TrainingError):
+    """The loss of a training is no longer a finite number: the recipe fails on these data."""
 
 
 class LookAheadError(LookbackError):

@@ -72,6 +72,10 @@ class Sessions:
         """Whether the exchange trades on this date."""
         return bool(np.isin(np.datetime64(day, "D"), self._days))
 
+    def is_week_end(self, day: date) -> bool:
+        """Whether this session is the last one of its week, Monday to Sunday."""
+        return self.next(day).isocalendar()[:2] != day.isocalendar()[:2]
+
     def require(self, day: date) -> date:
         """`day`, or an error that names the sessions around it."""
         if self.is_session(day):

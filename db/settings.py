@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     cutoff_delay_hours: float = Field(
         6.0, ge=0, le=15, description="a night's cut-off lies this long after the session's close"
     )
+    signals: list[str] = Field(
+        [], description="signals that nights make, as JSON; empty for every declared one"
+    )
+    champion_max_age_days: int = Field(
+        35, ge=1, description="a champion that was trained longer ago makes `check` complain"
+    )
     publication_delay_minutes: int = Field(
         30, ge=0, description="from publication until an order can act on it"
     )

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -76,12 +77,36 @@ def nightly(session: datetime | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("models", nargs=-1)
+@click.option(
+    "--device",
+    metavar="cpu|N",
+    help="Train on the CPU, or on the CUDA device of this number; default: whatever there is.",
+)
 @JSON
-def train(models: tuple[str, ...], as_json: bool) -> None:
+def train(models: tuple[str, ...], device: str | None, as_json: bool) -> None:
     """Train new versions of MODELS (default: all) on what the newest night knows."""
     from flows.run import run_train
 
-    sys.exit(run_train(_settings(), models, as_json=as_json))
+    sys.exit(run_train(_settings(), models, device=device, as_json=as_json))
+
+
+@main.command()
+@click.argument("systems", nargs=-1)
+@click.option("--quick", is_flag=True, help="Small parts and two epochs, to see that it works.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the page and its pictures; default: under LOOKBACK_HOME/reproduce.",
+)
+def reproduce(systems: tuple[str, ...], quick: bool, output: Path | None) -> None:
+    """Run the chapter's SYSTEMS (default: all) by its own protocol and an honest one.
+
+    Needs LOOKBACK_REFERENCE_DATA. What was finished before is taken up; the results become a
+    page with pictures.
+    """
+    from flows.reproduce import run_reproduce
+
+    sys.exit(run_reproduce(_settings(), systems, few=quick, output=output))
 
 
 @main.command()
@@ -178,10 +203,51 @@ def models() -> None:
 @models.command("list")
 @JSON
 def models_list(as_json: bool) -> None:
-    """Show every model version with its stage and its error beside the baseline's."""
-    from flows.display import MODEL_VERSIONS
+    """Show every model version with its stage and its figure beside the best baseline's."""
+    from flows.models import COLUMNS, list_versions
 
-    _show(MODEL_VERSIONS, as_json, "model versions")
+    rows = list_versions(_settings())
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_rows(COLUMNS, [list(row.values()) for row in rows], "model versions")
+
+
+@models.command("show")
+@click.argument("model")
+@click.argument("version", required=False)
+@JSON
+def models_show(model: str, version: str | None, as_json: bool) -> None:
+    """Show one VERSION of MODEL (default: the champion): layers, figures, losses, lineage."""
+    from flows.models import show_version
+
+    shown = show_version(_settings(), model, version)
+    if as_json:
+        _print_json(shown)
+    else:
+        from flows.display import print_version
+
+        print_version(shown)
+
+
+@models.command("promote")
+@click.argument("model")
+@click.argument("version")
+@click.option("--reason", required=True, help="Why; it stays beside the promotion.")
+def models_promote(model: str, version: str, reason: str) -> None:
+    """Make VERSION of MODEL champion by hand."""
+    from flows.models import promote_version
+
+    click.echo(promote_version(_settings(), model, version, reason))
+
+
+@models.command("rollback")
+@click.argument("model")
+def models_rollback(model: str) -> None:
+    """Make the last champion of MODEL that can score champion again."""
+    from flows.models import roll_back
+
+    click.echo(roll_back(_settings(), model))
 
 
 def _show(query: str, as_json: bool, title: str) -> None:

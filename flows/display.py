@@ -18,18 +18,8 @@ SIGNALS_LATEST = """
     SELECT signal, entity, as_of, horizon || ' ' || horizon_unit AS horizon, value,
         known_at, tradable_from, model_version, age
     FROM signals_latest
-    ORDER BY signal, entity
+    ORDER BY signal, signals_latest.horizon, entity
 """
-
-MODEL_VERSIONS = """
-    SELECT model, model_version, stage, status, parameters, cutoff,
-        CAST(metrics ->> '$.rmse' AS DOUBLE) AS rmse,
-        CAST(baselines ->> '$.persistence.rmse' AS DOUBLE) AS persistence_rmse,
-        seconds, reason
-    FROM model_versions
-    ORDER BY model, trained_at
-"""
-
 
 WIDE = 170
 NAME_WIDTH = 28
@@ -79,6 +69,8 @@ def new_console(*, stderr: bool = False) -> Console:
 
 def print_night(report: NightReport, whole_seconds: float) -> None:
     """Print what a night did: sources, quality, models, signals."""
+    from flows.report import extremes
+
     console = new_console()
     console.print()
     console.print(
@@ -120,7 +112,7 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
     columns = ["signal", "entity", "as_of", "horizon", "value", "last", "tradable_from", "age"]
     print_table(
         columns,
-        [[row[name] for name in columns] for row in report.signals],
+        [[row[name] for name in columns] for row in extremes(report.signals)],
         "signals_latest",
         console,
     )
@@ -150,3 +142,39 @@ def print_training(report: TrainReport) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def print_version(shown: dict[str, Any]) -> None:
+    """Print one model version: lineage, layers, figures beside the baselines', losses."""
+    console = new_console()
+    console.print(f"[bold]{escape(shown['model'])} {escape(shown['model_version'])}[/]")
+    print_table(["", ""], list(shown["lineage"].items()), "lineage", console)
+    if shown["layers"]:
+        columns = list(shown["layers"][0])
+        rows = [[row[name] for name in columns] for row in shown["layers"]]
+        print_table(columns, rows, "layers", console)
+    spans = {name: span for name, span in shown["spans"].items() if isinstance(span, dict)}
+    if spans:
+        columns = list(next(iter(spans.values())))
+        rows = [[name, *(span[column] for column in columns)] for name, span in spans.items()]
+        print_table(["span", *columns], rows, "spans", console)
+    sides = {"this version": shown["metrics"], **shown["baselines"]}
+    numbers = [name for name, value in shown["metrics"].items() if not isinstance(value, dict)]
+    rows = [[name, *(side.get(name) for side in sides.values())] for name in numbers]
+    print_table(["test span", *sides], rows, "figures", console)
+    losses = shown["history"]
+    if losses:
+        best = min(range(len(losses["val_loss"])), key=losses["val_loss"].__getitem__)
+        console.print(
+            f"{len(losses['loss'])} epochs, kept {best + 1}: loss {losses['loss'][best]:.4g}, "
+            f"validation {losses['val_loss'][best]:.4g}; curve: {shown['loss_curve']}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    for change in shown["promotions"]:
+        console.print(
+            f"{cell(change['promoted_at'])} {escape(change['model_version'])} replaced "
+            f"{change['replaced'] or 'nothing'}: {escape(change['reason'])}",
+            soft_wrap=True,
+            highlight=False,
+        )

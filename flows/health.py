@@ -32,6 +32,9 @@ MUST_FIT = {
     "pandas": "3.",
 }
 LITTLE_DISK_GIB = 2
+# Sessions for which the newest row of a signal may stand: a week has five, and a month's
+# values come up to two weeks late.
+SESSIONS_BETWEEN = {"session": 0, "week": 5, "month": 33}
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Finding:
 
 
 def check_health(settings: Settings) -> list[Finding]:
-    """Look at the last run, the publication, sources and signals.
+    """Look at the last run, the publication, sources, signals and champions.
 
     Raises
     ------
@@ -61,6 +64,7 @@ def check_health(settings: Settings) -> list[Finding]:
         *_newest_night(settings),
         *_sources(settings),
         *_signals(settings),
+        *_champions(settings),
     ]
 
 
@@ -111,14 +115,39 @@ def _sources(settings: Settings) -> Iterator[Finding]:
 
 def _signals(settings: Settings) -> Iterator[Finding]:
     _, rows = query_published(
-        settings, "SELECT signal, max(as_of), min(age) FROM signals_latest GROUP BY signal"
+        settings,
+        "SELECT signal, any_value(horizon_unit), max(as_of), min(age) FROM signals_latest "
+        "GROUP BY signal ORDER BY signal",
     )
-    for name, as_of, age in rows:
-        late = age > 0
+    for name, unit, as_of, age in rows:
+        late = age > SESSIONS_BETWEEN[unit]
         yield Finding(
             "missing" if late else "good",
             f"signal {name}",
             f"newest {as_of}" + (f", {age} sessions old" if late else ""),
+        )
+
+
+def _champions(settings: Settings) -> Iterator[Finding]:
+    _, rows = query_published(
+        settings,
+        "SELECT model, model_version, cutoff FROM model_versions WHERE stage = 'champion' "
+        "ORDER BY model",
+    )
+    _, nights = query_published(
+        settings, "SELECT max(session) FROM runs WHERE flow = 'nightly' AND status <> 'failed'"
+    )
+    now = datetime.now(UTC)
+    if settings.replays and nights[0][0] is not None:
+        now = datetime.combine(nights[0][0], datetime.max.time(), UTC)
+    for model, version, cutoff in rows:
+        days = (now - cutoff).days
+        old = days > settings.champion_max_age_days
+        yield Finding(
+            "missing" if old else "good",
+            f"champion {model}",
+            f"{version}, trained as of {cutoff:%Y-%m-%d}"
+            + (f", {days} days ago: run lookback train {model}" if old else ""),
         )
 
 

@@ -19,9 +19,8 @@ from db.sources.catalog import sources
 from features.catalog import feature_views
 from flows import steps
 from flows.report import NightReport, night_markdown
-from flows.tasks import fetch, materialize_all, publish, score, take_over, train_model
-from models.registry import ModelVersion
-from signals.declaration import SIGNALS
+from flows.tasks import fetch, materialize_all, publish, score, take_over, train_all
+from signals.declaration import chosen_signals
 from signals.scoring import Scored
 
 
@@ -46,7 +45,9 @@ def nightly(session: date | None = None, only_on_sessions: bool = False) -> Nigh
         The store is locked for too long, foreign, or of another profile.
     """
     settings = load_settings()
-    feature_views()  # a wrong declaration is said before anything is fetched
+    # a wrong declaration or name is said before anything is fetched
+    feature_views()
+    chosen_signals(settings)
     calendar = sessions(settings.calendar)
     today = datetime.now(ZoneInfo(calendar.time_zone)).date()
     if only_on_sessions and not calendar.is_session(today):
@@ -66,7 +67,8 @@ def nightly(session: date | None = None, only_on_sessions: bool = False) -> Nigh
 def _night(run: steps.Run) -> NightReport:
     deliveries, results = _bring_in(run)
     views = materialize_all(run)
-    trained = _train_missing(run)
+    # a model without a champion needs one before it can score
+    trained = train_all(run, steps.models_without_champion(run), only_first=True)
     scored = _score_all(run)
     published, exit_code = publish(run)
     return NightReport.of(run, deliveries, results, views, trained, scored, published, exit_code)
@@ -91,23 +93,14 @@ def _bring_in(run: steps.Run) -> tuple[list[Delivery], list[tuple[str, Result]]]
     return deliveries, found
 
 
-def _train_missing(run: steps.Run) -> list[ModelVersion]:
-    """Train the models that a signal needs and that have no champion yet."""
-    trained = []
-    for name in steps.models_without_champion(run):
-        try:
-            trained.append(train_model(run, name))
-        except LookbackError as error:
-            run.miss(str(error))
-    return trained
-
-
 def _score_all(run: steps.Run) -> list[Scored]:
     """Score every signal that is due; one that cannot be scored leaves the others."""
-    scored = []
-    for signal in SIGNALS.values():
+    scored: list[Scored] = []
+    for signal in chosen_signals(run.settings).values():
         try:
-            scored.append(score(run, signal, signal.name))
+            done = score(run, signal, signal.name)
         except LookbackError as error:
             run.miss(str(error))
+            continue
+        scored += [done] if done is not None else []
     return scored

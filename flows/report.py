@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from db.ingest import Delivery
 from db.publishing import query_published
 from db.settings import Settings
 from features.materialize import Materialized
+from flows.display import cell
 from signals.scoring import Scored
 
 if TYPE_CHECKING:
@@ -25,8 +27,11 @@ LATEST = """
         s.feature_view || '_' || s.feature_version AS feature_table
     FROM signals_latest s
     JOIN feature_views v ON v.view = s.feature_view AND v.version = s.feature_version
-    ORDER BY s.signal, s.entity
+    ORDER BY s.signal, s.entity, s.horizon
 """
+
+# Of a signal with many entities a page shows the highest and the lowest values.
+SHOWN_OF_A_SIGNAL = 30
 
 
 @dataclass(frozen=True)
@@ -108,14 +113,24 @@ def latest_signals(settings: Settings) -> list[dict[str, Any]]:
     """
     columns, rows = query_published(settings, LATEST)
     signals = [dict(zip(columns, row, strict=True)) for row in rows]
+    known: dict[tuple[str, str], dict[tuple[str, date], float]] = {}
     for row in signals:
-        last = f"""
-            SELECT {row.pop("target")} FROM features.{row.pop("feature_table")}
-            WHERE entity = $1 AND date = $2 AND known_until IS NULL
-        """
-        _, found = query_published(settings, last, (row["entity"], row["as_of"]))
-        row["last"] = found[0][0] if found else None
+        of = (row.pop("feature_table"), row.pop("target"))
+        if of not in known:
+            known[of] = _newest_values(settings, *of)
+        row["last"] = known[of].get((row["entity"], row["as_of"]))
     return signals
+
+
+def _newest_values(settings: Settings, table: str, feature: str) -> dict[tuple[str, date], float]:
+    """Values of a feature on the dates that newest signals stand for, by entity and date."""
+    query = f"""
+        SELECT entity, date, {feature}
+        FROM features.{table}
+        WHERE known_until IS NULL AND date IN (SELECT DISTINCT as_of FROM signals_latest)
+    """
+    _, found = query_published(settings, query)
+    return {(entity, day): value for entity, day, value in found}
 
 
 def night_markdown(report: NightReport) -> str:
@@ -132,9 +147,9 @@ def night_markdown(report: NightReport) -> str:
         "|---|---|---|---|---:|---:|---|---|",
         *(
             f"| {row['signal']} | {row['entity']} | {row['as_of']} | "
-            f"{row['horizon']} {row['horizon_unit']} | {row['value']:,.2f} | {row['last']:,.2f} | "
-            f"{row['tradable_from']} | {row['model_version']} |"
-            for row in report.signals
+            f"{row['horizon']} {row['horizon_unit']} | {cell(row['value'])} | "
+            f"{cell(row['last'])} | {row['tradable_from']} | {row['model_version']} |"
+            for row in extremes(report.signals)
         ),
         "",
         "### Sources",
@@ -153,6 +168,19 @@ def night_markdown(report: NightReport) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def extremes(signals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows for a page: of a signal with many of them the highest and the lowest."""
+    shown: list[dict[str, Any]] = []
+    for _, rows in groupby(signals, key=lambda row: row["signal"]):
+        ordered = list(rows)
+        if len(ordered) > SHOWN_OF_A_SIGNAL:
+            ordered.sort(key=lambda row: row["value"], reverse=True)
+            half = SHOWN_OF_A_SIGNAL // 2
+            ordered = ordered[:half] + ordered[-half:]
+        shown += ordered
+    return shown
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ def run_nightly(settings: Settings, session: date | None, *, as_json: bool) -> i
     return int(report.exit_code)
 
 
-def run_train(settings: Settings, models: Sequence[str], *, as_json: bool) -> int:
+def run_train(
+    settings: Settings, models: Sequence[str], *, device: str | None, as_json: bool
+) -> int:
     """Train models and print their versions; returns the exit code.
 
     Raises
@@ -54,17 +56,17 @@ def run_train(settings: Settings, models: Sequence[str], *, as_json: bool) -> in
     UsageError
         A model is not in the catalog.
     """
-    from models.recipes import recipe
+    from models.catalog import recipes
 
     for name in models:
-        recipe(name)
+        recipes(name)
     _require_store(settings)
     progress = ConsoleProgress(new_console(stderr=as_json))
     configure(settings.home, quiet=True)
     with progress.shown():
         with progress.waiting("start Prefect"):
             from flows.train import train
-        report = _run(train, models=list(models) or None)
+        report = _run(train, models=list(models) or None, device=device)
     if as_json:
         print(json.dumps(asdict(report), default=str, indent=2))
     else:

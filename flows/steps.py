@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from typing import Any
 
 from db import ingest, staging, vintages
 from db.clock import Night
-from db.errors import LookbackError
+from db.errors import DivergedError, LookbackError, TrainingError
 from db.ingest import Delivery
 from db.locks import hold
 from db.publishing import publish
@@ -33,20 +34,24 @@ from db.sources.source import Request, Source
 from db.staging import Staged
 from db.tables import runs
 from db.warehouse import Warehouse, open_warehouse
-from features.catalog import feature_view
 from features.materialize import Materialized, materialize
 from features.reads import RawReads
 from features.view import FeatureView
-from features.windows import read_windows
 from models import registry
-from models.recipes import recipe
-from models.registry import ModelVersion
+from models.catalog import recipes
+from models.examples import read_examples
+from models.recipes import Recipe
+from models.registry import Candidate, ModelVersion
+from models.spans import Spans, split
 from models.training import Epoch
-from signals.declaration import SIGNALS, Signal
-from signals.scoring import Scored, refresh_latest, score
+from signals.declaration import Signal, chosen_signals
+from signals.scoring import Scored, is_due, refresh_latest, score
 
 # Answers that will not be another one in half a minute.
 REFUSALS = (400, 401, 403, 404)
+
+# Small networks leave most of a core idle; many at once would only share them.
+TRAININGS_AT_ONCE = threading.BoundedSemaphore(max(1, min(4, os.cpu_count() or 1)))
 
 Move = Callable[[float, float, str], None]
 
@@ -268,7 +273,7 @@ def materialize_view(
 def models_without_champion(run: Run) -> list[str]:
     """Models that a signal needs and that have no version to score with."""
     with run.work.step(), run.warehouse() as warehouse:
-        wanted = dict.fromkeys(signal.model for signal in SIGNALS.values())
+        wanted = dict.fromkeys(each.model for each in chosen_signals(run.settings).values())
         return [name for name in wanted if registry.champion(warehouse, name) is None]
 
 
@@ -281,31 +286,75 @@ def newest_session(settings: Settings) -> date | None:
     return found[0] if found else None
 
 
-def train(run: Run, name: str, move: Move) -> ModelVersion:
-    """Train one model on what was known at the cut-off; register the version.
+def train(
+    run: Run, model: str, move: Move, *, only_first: bool = False, device: str | None = None
+) -> list[ModelVersion]:
+    """Train the versions of one model on what was known at the cut-off, baselines too.
 
-    The store is not locked while the network learns.
+    The store is not locked while a network learns. A training that diverges is remembered as
+    failed, and the others go on.
+
+    Parameters
+    ----------
+    run : the run; what fails is named in it as missing.
+    model : of the catalog.
+    move : called with done, of, and a line, as work proceeds.
+    only_first : only the first recipe, where there is no champion yet and a night waits.
+    device : `cpu` or the number of a CUDA device; whatever there is if left out.
     """
-    with run.work.step():
-        chosen = recipe(name)
+    with run.work.step(), TRAININGS_AT_ONCE:
+        every = recipes(model, run.settings.profile)
+        chosen = every[:1] if only_first else every
+        read = {each.variant: each for each in (*chosen, every[-1])}
         with run.warehouse() as warehouse:
-            view = feature_view(chosen.view)
-            windows = read_windows(warehouse, view, run.night.cutoff)
-
-        def on_epoch(epoch: Epoch) -> None:
-            losses = f"loss {epoch.loss:.2e}, validation {epoch.val_loss:.2e}"
-            move(epoch.epoch, epoch.max_epochs, f"epoch {epoch.epoch}: {losses}")
-
-        trained = registry.train(run.settings, chosen, windows, run.night, on_epoch)
+            spans = {name: _spans(warehouse, each, run) for name, each in read.items()}
+        beside = spans[every[-1].variant]
+        candidates = registry.fit_baselines(run.settings, every[-1], beside, run.night)
+        for each in chosen:
+            trained = _train_one(run, each, spans[each.variant], candidates, move, device)
+            candidates += [trained] if trained is not None else []
         with run.warehouse() as warehouse:
-            return registry.register(warehouse, trained, run.night, run.run_id)
+            return registry.register(warehouse, candidates, run.night, run.run_id)
 
 
-def score_signal(run: Run, signal: Signal) -> Scored:
-    """Score one signal for the run's session."""
+def _spans(warehouse: Warehouse, recipe: Recipe, run: Run) -> Spans:
+    examples = read_examples(warehouse, recipe, run.night.cutoff)
+    return split(examples, recipe.validation, recipe.test, recipe.train_from)
+
+
+def _train_one(
+    run: Run,
+    recipe: Recipe,
+    spans: Spans,
+    beside: Sequence[Candidate],
+    move: Move,
+    device: str | None,
+) -> Candidate | None:
+    def on_epoch(epoch: Epoch) -> None:
+        losses = f"loss {epoch.loss:.2e}, validation {epoch.val_loss:.2e}"
+        move(epoch.epoch, epoch.max_epochs, f"{recipe.variant}, epoch {epoch.epoch}: {losses}")
+
+    try:
+        return registry.train(run.settings, recipe, spans, run.night, beside, on_epoch, device)
+    except DivergedError as error:
+        run.miss(str(error))
+        with run.warehouse() as warehouse:
+            registry.record_failure(warehouse, recipe, spans, run.night, run.run_id, str(error))
+    except TrainingError as error:
+        run.miss(str(error))
+    return None
+
+
+def score_signal(run: Run, signal: Signal) -> Scored | None:
+    """Score one signal for the run's session; None where it is not due."""
     with run.work.step(), run.warehouse() as warehouse:
         calendar = sessions(run.settings.calendar)
-        return score(warehouse, signal, run.night, calendar, run.run_id)
+        if not is_due(warehouse, signal, run.night, calendar):
+            return None
+        scored = score(warehouse, signal, run.night, calendar, run.run_id)
+        if scored.problem is not None:
+            run.miss(scored.problem)
+        return scored
 
 
 # --------------------------------------------------------------------------- publishing

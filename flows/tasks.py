@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import task
@@ -83,19 +84,43 @@ def materialize_all(run: steps.Run) -> list[Materialized]:
 
 
 @task(name="train", task_run_name="train {name}", cache_policy=NO_CACHE)
-def train_model(run: steps.Run, name: str) -> ModelVersion:
-    """Train one version and compare it with the champion."""
+def train_model(
+    run: steps.Run, name: str, only_first: bool = False, device: str | None = None
+) -> list[ModelVersion]:
+    """Train versions of one model and let them compete with the champion."""
     with step(f"train {name}") as shown:
-        version = steps.train(run, name, shown.move)
-        shown.detail = f"{version.model_version} is {version.stage}: {version.reason}"
-        return version
+        versions = steps.train(run, name, shown.move, only_first=only_first, device=device)
+        best = next((each for each in versions if each.stage == "champion"), None)
+        shown.detail = (
+            f"{best.model_version} is champion: {best.reason}"
+            if best is not None
+            else f"{len(versions)} versions, the champion stays"
+        )
+        return versions
+
+
+def train_all(
+    run: steps.Run, names: Sequence[str], *, only_first: bool = False, device: str | None = None
+) -> list[ModelVersion]:
+    """Train models side by side; one that fails is missing, the others go on."""
+    futures = [train_model.submit(run, name, only_first, device) for name in names]
+    trained: list[ModelVersion] = []
+    for future in futures:
+        try:
+            trained += future.result()
+        except LookbackError as error:
+            run.miss(str(error))
+    return trained
 
 
 @task(name="score", task_run_name="score {name}", cache_policy=NO_CACHE)
-def score(run: steps.Run, signal: Signal, name: str) -> Scored:
-    """Score one signal with its champion."""
+def score(run: steps.Run, signal: Signal, name: str) -> Scored | None:
+    """Score one signal with its champion; None where it is not due."""
     with step(f"score {name}") as shown:
         scored = steps.score_signal(run, signal)
+        if scored is None:
+            shown.detail = "not due before the last session of the week"
+            return None
         shown.detail = (
             f"{scored.new} new, {scored.revised} revised, {scored.unchanged} unchanged "
             f"by {scored.model_version}"

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from db.clock import night as night_of
-from db.errors import LookbackError
 from db.sessions import sessions
 from db.settings import load_settings
 from flows import steps
 from flows.report import TrainReport
-from flows.tasks import materialize_all, publish, train_model
-from models.recipes import RECIPES
-from models.registry import ModelVersion
+from flows.tasks import materialize_all, publish, train_all
+from models.catalog import RECIPES
 
 
-@flow(name="train", flow_run_name="train")
-def train(models: list[str] | None = None) -> TrainReport:
+@flow(
+    name="train",
+    flow_run_name="train",
+    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
+)
+def train(models: list[str] | None = None, device: str | None = None) -> TrainReport:
     """Train new versions of models on what the newest night knows.
 
     Parameters
     ----------
     models : names from the catalog; None for all.
+    device : `cpu`, or the number of a CUDA device; whatever there is if left out.
 
     Raises
     ------
@@ -32,14 +36,9 @@ def train(models: list[str] | None = None) -> TrainReport:
     settings = load_settings()
     calendar = sessions(settings.calendar)
     run = steps.Run(settings, "train", night_of(settings, calendar, steps.newest_session(settings)))
-    trained: list[ModelVersion] = []
     with steps.alone(run), steps.running(run):
         materialize_all(run)
-        for name in models or list(RECIPES):
-            try:
-                trained.append(train_model(run, name))
-            except LookbackError as error:
-                run.miss(str(error))
+        trained = train_all(run, models or list(RECIPES), device=device)
         published, exit_code = publish(run)
     report = TrainReport(
         run.run_id,

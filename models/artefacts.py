@@ -8,29 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from db.errors import RegistryError
-from models.recipes import Recipe
-from models.scaling import Scaler
+from models import baselines
+from models.encoding import Arrays, Encoding, Floats
 
 if TYPE_CHECKING:
     import keras
 
-FORMAT = "lookback-model-1"
+    from models.examples import Examples
+
+FORMAT = "lookback-model-2"
 MANIFEST = "manifest.json"
 NETWORK = "model.keras"
+GRAPH = "model.onnx"
 
 # Every call of the network gets this many rows, the last one filled up: a window then
 # has the same forecast to the last bit whichever windows it is scored with.
 CHUNK = 1024
+
+Kind = Literal["network", "baseline"]
 
 
 @dataclass(frozen=True)
@@ -39,115 +44,151 @@ class Manifest:
 
     Attributes
     ----------
-    model, view, feature_version, data_snapshot : lineage.
+    kind : `network`, or `baseline` (`models.baselines`).
+    model, variant, view, feature_version, data_snapshot : lineage.
     recipe : the recipe as JSON (`Recipe.from_json`).
-    window, n_features : shape (T, F) of a window.
+    shape : what the version takes and gives, as JSON (`models.architectures.Shape`).
     spans : for `train`, `validation`, `test`: first and last `as_of`, first and last
         `label_known_at`, and the number of windows; `purged`: windows left out.
     trained_labels_known_at : UTC, ISO 8601: when the last label that was trained or
-        stopped on became known. Nothing at or before it may be scored.
+        stopped on became known. Nothing at or before it may be scored. None for what learns
+        nothing.
     seed, backend, parameters : seed, backend with its version, number of weights.
-    epochs, best_epoch : epochs run; the one whose weights were kept (from 1).
-    metrics, baselines : figures on the test span (`models.evaluation`).
-    scaler : ranges as JSON (`Scaler.from_json`).
+    epochs, best_epoch : epochs run; the one whose weights were kept (from 1); 0 of a baseline.
+    layers : of a network, one row each: name, kind, output shape, parameters.
+    metrics, baselines : figures on the test span (`models.evaluation`), and the baselines'.
+    quantiles : offsets from the errors of the validation span
+        (`models.evaluation.ErrorQuantiles`), from which the quantiles of a forecast are made;
+        None where there are none.
+    gives_probability : whether a score is the probability of a rise.
+    encoding : as JSON (`Encoding.from_json`); None of a baseline.
     versions : framework versions.
     weights_sha256 : hash of the weights' values: equal for equal trainings, which the
         file's hash is not (it holds the time of saving).
     files : file name -> SHA-256.
     """
 
+    kind: Kind
     model: str
+    variant: str
     view: str
     feature_version: str
     data_snapshot: str
     recipe: dict[str, Any]
-    window: int
-    n_features: int
+    shape: dict[str, Any]
     spans: dict[str, Any]
-    trained_labels_known_at: str
+    trained_labels_known_at: str | None
     seed: int
     backend: str
     parameters: int
     epochs: int
     best_epoch: int
+    layers: list[dict[str, Any]]
     metrics: dict[str, Any]
     baselines: dict[str, Any]
-    scaler: dict[str, Any]
+    quantiles: dict[str, Any] | None
+    gives_probability: bool
+    encoding: dict[str, Any] | None
     versions: dict[str, str]
     weights_sha256: str
     files: dict[str, str]
     format: str = FORMAT
 
     @property
-    def labels_known_at(self) -> pd.Timestamp:
+    def labels_known_at(self) -> pd.Timestamp | None:
         """`trained_labels_known_at` as a UTC timestamp."""
-        return pd.Timestamp(self.trained_labels_known_at)
+        known = self.trained_labels_known_at
+        return None if known is None else pd.Timestamp(known)
+
+
+class Version(Protocol):
+    """A verified version that can forecast, whatever is inside it."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is."""
+
+    def forecast(self, examples: Examples) -> Floats:
+        """Forecasts in the target's unit, or scores: float64 (n, H, k)."""
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A verified network with its scaler."""
+class LoadedNetwork:
+    """A verified network with its encoding.
+
+    Attributes
+    ----------
+    run : from the network's inputs to its outputs, (n, k) or (n, H, k).
+    """
 
     manifest: Manifest
-    recipe: Recipe
-    scaler: Scaler
-    network: keras.Model
+    encoding: Encoding
+    run: Callable[[Arrays], npt.NDArray[Any]]
 
-    def predict(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Forecasts of windows.
-
-        Parameters
-        ----------
-        X : float32 (n, T, F), raw units, oldest step first.
-
-        Returns
-        -------
-        float64 (n,), raw units; (n, k) of a network with k > 1 outputs.
-        """
-        expected = (self.manifest.window, self.manifest.n_features)
-        if X.ndim != 3 or X.shape[1:] != expected:
-            raise RegistryError(
-                f"model {self.manifest.model} takes windows of shape (n, {expected[0]}, "
-                f"{expected[1]}), not {X.shape}; it was trained on another version of the view"
-            )
-        raw = self.scaler.target.inverse(forward(self.network, self.scaler.features.transform(X)))
-        return raw[:, 0] if raw.shape[1] == 1 else raw
+    def forecast(self, examples: Examples) -> Floats:
+        """Forecasts in the target's unit, or scores: float64 (n, H, k)."""
+        require_shape(self.manifest, examples)
+        inputs = self.encoding.inputs(examples)
+        return self.encoding.forecast(self.run(inputs), examples)
 
 
-def forward(network: keras.Model, scaled: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Outputs of a network, called directly in chunks of one size.
+@dataclass(frozen=True)
+class LoadedBaseline:
+    """A verified baseline."""
+
+    manifest: Manifest
+    baseline: baselines.Baseline
+
+    def forecast(self, examples: Examples) -> Floats:
+        """Forecasts in the target's unit, or scores: float64 (n, H, k)."""
+        require_shape(self.manifest, examples)
+        return self.baseline.predict(examples).reshape(examples.y.shape)
+
+
+def require_shape(manifest: Manifest, examples: Examples) -> None:
+    """Refuse windows that the version was not trained on."""
+    expected = (manifest.shape["window"], manifest.shape["n_features"])
+    if examples.X.ndim != 3 or examples.X.shape[1:] != expected:
+        raise RegistryError(
+            f"model {manifest.model} takes windows of shape (n, {expected[0]}, "
+            f"{expected[1]}), not {examples.X.shape}; it was trained on another version of the view"
+        )
+
+
+def keras_runner(network: keras.Model) -> Callable[[Arrays], npt.NDArray[Any]]:
+    """Calls a network directly, in chunks of one size.
 
     `Model.predict` builds a data pipeline and traces a graph for each new shape.
-
-    Parameters
-    ----------
-    network : keras.Model
-    scaled : (n, T, F)
-
-    Returns
-    -------
-    float64 (n, k), scaled.
     """
     import keras
 
-    inputs = np.asarray(scaled, dtype=np.float32)
-    outputs = [np.empty((0, network.output_shape[-1]))]
-    for start in range(0, len(inputs), CHUNK):
-        rows = inputs[start : start + CHUNK]
-        filled = np.zeros((CHUNK, *rows.shape[1:]), dtype=np.float32)
-        filled[: len(rows)] = rows
-        result = keras.ops.convert_to_numpy(network(filled, training=False))
-        outputs.append(result[: len(rows)])
-    return np.concatenate(outputs).astype(np.float64)
+    def run(inputs: Arrays) -> npt.NDArray[Any]:
+        rows = len(inputs["window"])
+        outputs = [np.empty((0, *network.output_shape[1:]), dtype=np.float32)]
+        for start in range(0, rows, CHUNK):
+            stop = min(start + CHUNK, rows)
+            filled = {}
+            for tensor in network.inputs:
+                name, shape = tensor.name, (CHUNK, *tensor.shape[1:])
+                filled[name] = np.zeros(shape, dtype=tensor.dtype)
+                if name in inputs:
+                    filled[name][: stop - start] = inputs[name][start:stop]
+            result = keras.ops.convert_to_numpy(network(filled, training=False))
+            outputs.append(result[: stop - start])
+        return np.concatenate(outputs)
+
+    return run
 
 
-def load(folder: Path, manifest_sha256: str | None = None) -> LoadedModel:
-    """Verify an artefact and read it in Keras' safe mode.
+def load(folder: Path, manifest_sha256: str | None = None) -> Version:
+    """Verify an artefact and read what is in it, without running code from it.
+
+    A network that has an ONNX export is scored with that, and Keras is not imported.
 
     Parameters
     ----------
     folder : Path
-        As `models.training.train` wrote it.
+        As `models.training` wrote it.
     manifest_sha256 : str, optional
         Hash of the manifest as the registry remembers it.
 
@@ -157,22 +198,40 @@ def load(folder: Path, manifest_sha256: str | None = None) -> LoadedModel:
         If a file is missing, altered, foreign, or cannot be read in safe mode.
     """
     manifest = verify(folder, manifest_sha256)
+    if manifest.kind == "baseline":
+        return LoadedBaseline(manifest, baselines.load(folder))
+    if manifest.encoding is None:
+        raise _refused(folder / MANIFEST, "lacks the encoding of its network")
+    encoding = Encoding.from_json(manifest.encoding)
+    if GRAPH in manifest.files:
+        from models import onnx_graph
 
+        return LoadedNetwork(manifest, encoding, onnx_graph.load(folder / GRAPH).forward)
+    return LoadedNetwork(manifest, encoding, keras_runner(load_network(folder)))
+
+
+def load_network(folder: Path) -> keras.Model:
+    """The Keras network of a verified artefact, read in safe mode.
+
+    Raises
+    ------
+    RegistryError
+        It cannot be read in safe mode.
+    """
     from models import backend
 
     backend.configure()
     import keras
 
+    from models import layers  # noqa: F401  registers our own layers with Keras
+
     try:
-        network = keras.saving.load_model(folder / NETWORK, safe_mode=True, compile=False)
+        return keras.saving.load_model(folder / NETWORK, safe_mode=True, compile=False)
     except (ValueError, TypeError, OSError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RegistryError(
             f"{folder / NETWORK}: Keras cannot read it in safe mode ({reason}); train it again"
         ) from error
-    return LoadedModel(
-        manifest, Recipe.from_json(manifest.recipe), Scaler.from_json(manifest.scaler), network
-    )
 
 
 def verify(folder: Path, manifest_sha256: str | None = None) -> Manifest:
@@ -226,10 +285,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise _refused(path, f"cannot be read ({type(error).__name__})") from None
     if not isinstance(values, Mapping) or values.get("format") != FORMAT:
         raise _refused(path, f"is no manifest of format {FORMAT}")
-    if (
-        values.keys() != {field.name for field in fields(Manifest)}
-        or NETWORK not in values["files"]
-    ):
+    if values.keys() != {field.name for field in fields(Manifest)} or (
+        NETWORK in values["files"]
+    ) != (values["kind"] == "network"):
         raise _refused(path, "lacks fields or has unknown ones")
     return Manifest(**values)
 

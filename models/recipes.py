@@ -1,6 +1,9 @@
-"""Recipes: one object for each model, and the catalog of them.
+"""Recipes: how each network is built and trained, and the catalog of models.
 
-A new model is one more entry of `RECIPES`; nothing else has to know about it.
+A model is what a signal needs: a target on a view. A recipe is one way to learn it; the
+chapter's network and an improved one are two recipes of the same model, and their versions
+and those of the baselines compete for the same championship. A new way is one more entry of
+`RECIPES`; nothing else has to know about it.
 """
 
 from __future__ import annotations
@@ -8,95 +11,169 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from db.errors import UsageError
 
-Scaling = Literal["none", "minmax_series"]
+Task = Literal["level", "changes", "path", "direction", "rank"]
+Learns = Literal["value", "change", "growth", "up", "rank"]
+Scaling = Literal["none", "minmax_series", "minmax", "standard"]
+Schedule = Literal["constant", "cosine"]
+
+# What each task may learn: values and their changes are turned back into the target's unit,
+# what is learned of a return is a score.
+LEARNABLE: Mapping[Task, tuple[Learns, ...]] = {
+    "level": ("value", "change", "growth"),
+    "changes": ("value", "change"),
+    "path": ("value", "change"),
+    "direction": ("up", "rank"),
+    "rank": ("value", "rank"),
+}
+
+
+# What a baseline has in common with the recipe that it stands beside.
+OF_INPUTS = (
+    *("model", "view", "description", "features", "targets", "moves", "steps"),
+    *("validation", "test", "train_from", "stand_ins", "seed"),
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a model is and how it is trained.
+    """What a network is and how it is trained.
 
     Attributes
     ----------
-    name : name of the model.
+    model : name of the model, whose champion scores a signal.
+    variant : name of this way of learning it.
     view : feature view that gives its windows.
-    target : what it forecasts, in words.
-    architecture : name of a builder in `models.architectures`.
-    layers : arguments of that builder.
-    optimizer, learning_rate, clipnorm : Keras name, step size, gradient norm or None.
+    task : what is forecast: `level` (next value of one target), `changes` (next value of
+        several), `path` (several, `steps` ahead), `direction` (sign of the next return of
+        each entity), `rank` (order of the next returns within a date).
+    description : the target in words, with its unit.
+    architecture, layers : name of a builder in `models.architectures`, its arguments.
+    features : of the view, that the network sees, in this order; empty for all.
+    targets : features of the view that are forecast; empty for the view's target.
+    moves : features of the view, one for each target, whose sum over 12 rows the target is;
+        empty where it is no such sum. A change is then counted from what is left of the sum
+        when the oldest moves drop out, and not from the last value.
+    steps : how many steps of the view's horizon ahead, the last of them.
+    symbols, months : whether the network is told the entity and the month of `as_of`.
+    hidden_symbols : share of training windows whose entity is hidden, from which the row of
+        unknown symbols is learned.
+    learns : `value`, `change` (from what it will be if nothing
+        moves), `growth` (over the last value, less 1), `up` (whether
+        the return is positive) or `rank` (within its date, standardised).
+    scaling : of features and values; fitted on the training span. With `minmax_series` the
+        one target is the next value of feature 0 and shares its range.
+    optimizer, learning_rate, weight_decay, clipnorm : Keras name, step size, decoupled decay
+        and largest gradient norm, or None.
+    schedule : `constant`, or `cosine`: a tenth of `max_epochs` up, then down to zero.
     loss : Keras name.
     batch_size, max_epochs : windows in a step; the most epochs.
     patience : epochs without a better validation loss after which training stops.
-    validation_sessions, test_sessions : lengths of the two last spans, in sessions.
+    validation, test : lengths of the two last spans, in distinct `as_of`.
     train_from : earliest `as_of` to learn from; None for all there is.
-    scaling : `minmax_series` (the target is the next value of feature 0 and shares its
-        range) or `none`; always fitted on the training span.
+    stand_ins : views of profiles that have no such series, by profile.
     seed : of weights, shuffling and dropout.
     """
 
-    name: str
+    model: str
+    variant: str
     view: str
-    target: str
+    task: Task
+    description: str
     architecture: str
     layers: Mapping[str, Any] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
+    steps: int = 1
+    symbols: bool = False
+    months: bool = False
+    hidden_symbols: float = 0.01
+    learns: Learns = "value"
+    scaling: Scaling = "standard"
     optimizer: str = "rmsprop"
     learning_rate: float = 1e-3
+    weight_decay: float | None = None
     clipnorm: float | None = None
+    schedule: Schedule = "constant"
     loss: str = "mse"
     batch_size: int = 20
     max_epochs: int = 100
     patience: int = 25
-    validation_sessions: int = 126
-    test_sessions: int = 126
+    validation: int = 126
+    test: int = 126
     train_from: date | None = None
-    scaling: Scaling = "minmax_series"
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise self.wrong(f"{self.task!r} is no task; there are: {', '.join(get_args(Task))}")
+        if self.learns not in LEARNABLE[self.task]:
+            known = ", ".join(LEARNABLE[self.task])
+            raise self.wrong(f"for task {self.task} a network learns {known}, not {self.learns!r}")
+        if self.steps < 1 or (self.steps > 1) != (self.task == "path"):
+            raise self.wrong(f"task {self.task} forecasts {self.steps} steps")
+        if self.moves and len(self.moves) != len(self.targets):
+            raise self.wrong("moves names one feature for each target")
+
+    def wrong(self, what: str) -> UsageError:
+        """The error for a recipe that cannot be, named after it."""
+        return UsageError(f"recipe {self.name}: {what}")
+
+    @property
+    def name(self) -> str:
+        """Model and variant: `sp500_next_close/chapter`."""
+        return f"{self.model}/{self.variant}"
+
+    def for_profile(self, profile: str) -> Recipe:
+        """The same recipe on the view that stands in for its own where a profile needs one."""
+        return replace(self, view=self.stand_ins.get(profile, self.view))
 
     def with_changes(self, **changes: Any) -> Recipe:
         """The same recipe with some fields changed."""
         return replace(self, **changes)
 
+    def baseline(self, name: str, task: Task | None = None) -> Recipe:
+        """A baseline on the same inputs: what says how a network learns is left out.
+
+        Parameters
+        ----------
+        name : of `models.baselines`.
+        task : what it forecasts; that of the recipe if left out.
+        """
+        chosen = task or self.task
+        kept = {field: getattr(self, field) for field in OF_INPUTS}
+        return Recipe(
+            **kept,
+            variant=name,
+            task=chosen,
+            architecture="baseline",
+            learns=LEARNABLE[chosen][0],
+        )
+
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json.dumps` takes."""
         start = self.train_from.isoformat() if self.train_from else None
-        return asdict(self) | {"layers": dict(self.layers), "train_from": start}
+        lists = {name: list(getattr(self, name)) for name in ("features", "targets", "moves")}
+        return (
+            asdict(self)
+            | lists
+            | {
+                "layers": dict(self.layers),
+                "stand_ins": dict(self.stand_ins),
+                "train_from": start,
+            }
+        )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe that `to_json` wrote; tuples come back as lists."""
+        """The recipe that `to_json` wrote; tuples of layers come back as lists."""
         start = values["train_from"]
-        return cls(**{**values, "train_from": date.fromisoformat(start) if start else None})
-
-
-# The chapter's network, batch, optimizer and patience. Measured (cut-offs end of 2014,
-# 2016, 2018): with Keras' learning rate of 0.001 the validation loss still falls at epoch
-# 120; 0.002 is as good on validation after 80 epochs; with 0.004 one training in six stopped
-# too early.
-SP500_NEXT_CLOSE = Recipe(
-    name="sp500_next_close",
-    view="sp500_close",
-    target="close of the next session, index points",
-    architecture="recurrent",
-    layers={"units": [20], "outputs": 1},
-    learning_rate=2e-3,
-    max_epochs=80,
-    train_from=date(2010, 1, 4),
-)
-
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (SP500_NEXT_CLOSE,)}
-
-
-def recipe(name: str) -> Recipe:
-    """The recipe of a model.
-
-    Raises
-    ------
-    UsageError
-        If the catalog has no such model.
-    """
-    if name not in RECIPES:
-        raise UsageError(f"no model {name!r}; the catalog has: {', '.join(sorted(RECIPES))}")
-    return RECIPES[name]
+        names = {name: tuple(values[name]) for name in ("features", "targets", "moves")}
+        return cls(
+            **{**values, **names, "train_from": date.fromisoformat(start) if start else None}
+        )

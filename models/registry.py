@@ -1,8 +1,8 @@
 """The registry: versions of models, who is champion, and why.
 
-A version is a folder under LOOKBACK_HOME/models and a row of `model_versions`. The row is
-written last: a training that was killed leaves a folder that the next one takes up or
-replaces, never a row without a network.
+A version is a folder under LOOKBACK_HOME/models and a row of `model_versions`; networks and
+baselines alike. The row is written last: a training that was killed leaves a folder that the
+next one takes up or goes on with, never a row without a network.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from db.clock import Night
-from db.errors import RegistryError
+from db.errors import LookbackError, RegistryError
 from db.settings import Settings
 from db.tables import model_versions, promotions
-from features.windows import Windows
-from models import artefacts, backend, training
-from models.artefacts import LoadedModel, Manifest
-from models.recipes import Recipe
+from features.catalog import feature_view
+from models import artefacts, backend, baselines, tasks, training
+from models.artefacts import Manifest, Version
+from models.examples import Examples, read_examples
+from models.promotion import Contender, judge
+from models.recipes import Recipe, Task
+from models.spans import Spans
 from models.training import Epoch, TrainedVersion
 
 if TYPE_CHECKING:
@@ -37,27 +42,40 @@ class ModelVersion:
 
     model: str
     model_version: str
+    status: str
     stage: str
+    recipe: dict[str, Any]
+    feature_view: str
     feature_version: str
     labels_known_at: datetime | None
-    artefact: str
-    artefact_sha256: str
-    parameters: int
+    artefact: str | None
+    artefact_sha256: str | None
+    parameters: int | None
     metrics: dict[str, Any]
     baselines: dict[str, Any]
     reason: str
     seconds: float
 
     @property
+    def made_by(self) -> Recipe:
+        """The recipe that it was made by."""
+        return Recipe.from_json(self.recipe)
+
+    @property
     def summary(self) -> dict[str, Any]:
-        """What a person wants to see first: the error, and the baseline's beside it."""
+        """What a person wants to see first: its figure, and the best baseline's beside it."""
+        headline = tasks.HEADLINES[self.recipe["task"]]
+        others = {name: headline.of(figures) for name, figures in self.baselines.items()}
+        best = headline.best(others)
         return {
             "model": self.model,
             "model_version": self.model_version,
             "stage": self.stage,
             "parameters": self.parameters,
-            "test_rmse": self.metrics["rmse"],
-            "persistence_rmse": self.baselines["persistence"]["rmse"],
+            "metric": headline.name,
+            "test": headline.of(self.metrics),
+            "best_baseline": best,
+            "baseline_test": others.get(best) if best else None,
             "labels_known_at": self.labels_known_at,
             "seconds": self.seconds,
             "reason": self.reason,
@@ -66,21 +84,31 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished training on its way into the registry."""
+    """A finished version on its way into the registry.
+
+    Attributes
+    ----------
+    recipe : that it was made by; of a baseline, the one that it stands beside.
+    model_version, trained : its name, and where it lies.
+    test : the span that it is judged on.
+    seconds : of training.
+    taken_up : whether it was found finished, and not trained now.
+    """
 
     recipe: Recipe
     model_version: str
     trained: TrainedVersion
-    windows: Windows
+    test: Examples
     seconds: float
     taken_up: bool = False
 
 
 SELECT = """
-    SELECT model, model_version, stage, feature_version, labels_known_at, artefact,
-        artefact_sha256, parameters, metrics, baselines, reason, seconds
+    SELECT model, model_version, status, stage, recipe, feature_view, feature_version,
+        labels_known_at, artefact, artefact_sha256, parameters, metrics, baselines, reason, seconds
     FROM main.model_versions
 """
+JSON_COLUMNS = (4, 11, 12)
 
 
 def champion(warehouse: Warehouse, model: str) -> ModelVersion | None:
@@ -95,48 +123,100 @@ def find(warehouse: Warehouse, model: str, model_version: str) -> ModelVersion |
     )
 
 
+def past_champions(warehouse: Warehouse, model: str) -> Iterator[ModelVersion]:
+    """Those that were champion before the one that is, the last one first."""
+    seen = set()
+    for (name,) in warehouse.sql(
+        "SELECT replaced FROM ops.promotions WHERE model = ? AND replaced IS NOT NULL "
+        "ORDER BY promoted_at DESC",
+        model,
+    ):
+        version = find(warehouse, model, name)
+        if version is not None and version.stage != "champion" and name not in seen:
+            seen.add(name)
+            yield version
+
+
 def _version(row: tuple[Any, ...] | None) -> ModelVersion | None:
     if row is None:
         return None
     values = list(row)
-    values[8], values[9] = json.loads(values[8]), json.loads(values[9])
+    for column in JSON_COLUMNS:
+        values[column] = json.loads(values[column])
     return ModelVersion(*values)
 
 
-def version_name(recipe: Recipe, windows: Windows, night: Night) -> str:
+def version_name(recipe: Recipe, examples: Examples, night: Night) -> str:
     """Name of the version that this training makes: the same inputs give the same name."""
     determined_by = json.dumps(
-        [recipe.to_json(), windows.version, windows.data_snapshot, backend.name()],
+        [recipe.to_json(), examples.version, examples.data_snapshot, backend.name()],
         sort_keys=True,
         default=str,
     )
-    return f"{night.session:%Y%m%d}-{hashlib.sha256(determined_by.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(determined_by.encode()).hexdigest()[:8]
+    return f"{night.session:%Y%m%d}-{recipe.variant}-{digest}"
+
+
+# --------------------------------------------------------------------------- making versions
+
+
+def fit_baselines(
+    settings: Settings, recipe: Recipe, spans: Spans, night: Night
+) -> list[Candidate]:
+    """The baselines of a model's task, fitted on the training span of one of its recipes."""
+    return [
+        _baseline(settings, recipe.baseline(name), spans, night)
+        for name in baselines.NAMES[recipe.task]
+    ]
+
+
+def _baseline(settings: Settings, recipe: Recipe, spans: Spans, night: Night) -> Candidate:
+    name = version_name(recipe, spans.train, night)
+    folder = settings.home / "models" / recipe.model / name
+    began = time.perf_counter()
+    found = _take_up(folder)
+    trained = found or training.fit_baseline(recipe, spans, folder)
+    seconds = time.perf_counter() - began
+    return Candidate(recipe, name, trained, spans.test, seconds, taken_up=found is not None)
 
 
 def train(
     settings: Settings,
     recipe: Recipe,
-    windows: Windows,
+    spans: Spans,
     night: Night,
+    beside: Sequence[Candidate] = (),
     progress: Callable[[Epoch], None] | None = None,
     device: str | None = None,
 ) -> Candidate:
-    """Train a version, or take up one that was trained but not registered.
+    """Train a version, go on with one that was killed, or take up one not registered yet.
+
+    Parameters
+    ----------
+    beside : sequence of Candidate
+        Baselines, whose figures the manifest holds, too.
 
     Raises
     ------
+    DivergedError
+        The loss is no longer a finite number.
     TrainingError
-        Too few windows, a loss that diverged, or a process that died.
+        A process that died.
     """
-    name = version_name(recipe, windows, night)
-    folder = settings.home / "models" / recipe.name / name
+    name = version_name(recipe, spans.train, night)
+    folder = settings.home / "models" / recipe.model / name
     began = time.perf_counter()
-    for unfinished in folder.parent.glob(f".{name}.*.training"):
-        shutil.rmtree(unfinished)
     found = _take_up(folder)
-    trained = found or training.train(recipe, windows, folder, progress=progress, device=device)
+    trained = found or training.train(
+        recipe,
+        spans,
+        folder,
+        baselines={each.recipe.variant: each.trained.manifest.metrics for each in beside},
+        progress=progress,
+        device=device,
+    )
     seconds = time.perf_counter() - began
-    return Candidate(recipe, name, trained, windows, seconds, taken_up=found is not None)
+    return Candidate(recipe, name, trained, spans.test, seconds, taken_up=found is not None)
 
 
 def _take_up(folder: Path) -> TrainedVersion | None:
@@ -151,45 +231,88 @@ def _take_up(folder: Path) -> TrainedVersion | None:
     return TrainedVersion(folder, manifest, artefacts.sha256(folder / artefacts.MANIFEST))
 
 
-def register(warehouse: Warehouse, candidate: Candidate, night: Night, run_id: str) -> ModelVersion:
-    """Write a trained version into the registry and decide whether it becomes champion.
+# --------------------------------------------------------------------------- registering
+
+
+def register(
+    warehouse: Warehouse, candidates: Sequence[Candidate], night: Night, run_id: str
+) -> list[ModelVersion]:
+    """Write versions of one model into the registry and decide which one is champion.
 
     Raises
     ------
     RegistryError
-        The version is registered, but the folder that was taken up is not the one that the
+        A version is registered, but the folder that was taken up is not the one that the
         registry remembers.
+    TrainingError
+        No version gives a finite forecast.
     """
-    known = find(warehouse, candidate.recipe.name, candidate.model_version)
-    if known is not None:
-        return _renew(warehouse, candidate, known, night, run_id)
-    incumbent = champion(warehouse, candidate.recipe.name)
-    promoted, reason = _judge(warehouse.settings, candidate, incumbent)
-    with warehouse.transaction():
-        warehouse.insert(model_versions, _row(candidate, night, run_id, "challenger", reason))
-        if promoted:
-            promote(warehouse, candidate.recipe.name, candidate.model_version, reason, run_id)
-    registered = find(warehouse, candidate.recipe.name, candidate.model_version)
-    assert registered is not None
-    return registered
+    model = candidates[0].recipe.model
+    new = [each for each in candidates if not _renewed(warehouse, each, night, run_id)]
+    if new:
+        incumbent = champion(warehouse, model)
+        measured, gone = _contenders(warehouse, new, incumbent, night)
+        name = incumbent.model_version if incumbent is not None and gone is None else None
+        recipe = new[0].recipe
+        verdict = judge(measured, name, tasks.LOSSES[recipe.task].unit, overlap=recipe.steps)
+        reason = verdict.reason if gone is None else f"{gone}; {verdict.reason}"
+        with warehouse.transaction():
+            for each in new:
+                beaten = f"{verdict.version} is champion: {reason}"
+                warehouse.upsert(
+                    model_versions, _row(each, candidates, night, run_id, "challenger", beaten)
+                )
+            promote(warehouse, model, verdict.version, reason, run_id)
+    registered = (find(warehouse, model, each.model_version) for each in candidates)
+    return [version for version in registered if version is not None]
 
 
-def _renew(
-    warehouse: Warehouse, candidate: Candidate, known: ModelVersion, night: Night, run_id: str
-) -> ModelVersion:
-    """The registered version; where its damaged artefact was trained anew, with the new one."""
+def record_failure(
+    warehouse: Warehouse, recipe: Recipe, spans: Spans, night: Night, run_id: str, reason: str
+) -> None:
+    """Remember a training that diverged: it is no version that anybody could promote."""
+    warehouse.upsert(
+        model_versions,
+        {
+            "model": recipe.model,
+            "model_version": version_name(recipe, spans.train, night),
+            "status": "failed",
+            "stage": "retired",
+            "recipe": recipe.to_json(),
+            "feature_view": spans.train.view,
+            "feature_version": spans.train.version,
+            "data_snapshot": spans.train.data_snapshot,
+            "cutoff": night.cutoff,
+            "labels_known_at": spans.labels_known_at.to_pydatetime(),
+            "seed": recipe.seed,
+            "backend": backend.described(),
+            "spans": training.described(spans),
+            "metrics": {},
+            "baselines": {},
+            "reason": reason,
+            "trained_at": datetime.now(UTC),
+            "seconds": 0.0,
+            "run_id": run_id,
+        },
+    )
+
+
+def _renewed(warehouse: Warehouse, candidate: Candidate, night: Night, run_id: str) -> bool:
+    """Whether the version is registered; a damaged artefact that was made anew is, too."""
+    known = find(warehouse, candidate.recipe.model, candidate.model_version)
+    if known is None or known.status == "failed":
+        return False
     if candidate.trained.manifest_sha256 == known.artefact_sha256:
-        return known
+        return True
     if candidate.taken_up:
         raise RegistryError(
             f"{candidate.trained.folder} is not the artefact that the registry remembers for "
             f"{known.model} {known.model_version}; remove the folder and train it again"
         )
     with warehouse.transaction():
-        warehouse.upsert(model_versions, _row(candidate, night, run_id, known.stage, known.reason))
-    renewed = find(warehouse, known.model, known.model_version)
-    assert renewed is not None
-    return renewed
+        row = _row(candidate, (), night, run_id, known.stage, known.reason)
+        warehouse.upsert(model_versions, row | {"baselines": known.baselines})
+    return True
 
 
 def promote(warehouse: Warehouse, model: str, model_version: str, reason: str, run_id: str) -> None:
@@ -198,15 +321,18 @@ def promote(warehouse: Warehouse, model: str, model_version: str, reason: str, r
     Raises
     ------
     RegistryError
-        There is no such version.
+        There is no such version, or its training failed.
     """
     before = champion(warehouse, model)
     if before is not None and before.model_version == model_version:
         return
-    if find(warehouse, model, model_version) is None:
+    found = find(warehouse, model, model_version)
+    if found is None:
         raise RegistryError(
             f"model {model} has no version {model_version}; see: lookback models list"
         )
+    if found.status == "failed":
+        raise RegistryError(f"{model} {model_version} is no version to promote: {found.reason}")
     for name, stage, why in (
         (before.model_version if before else None, "retired", f"replaced by {model_version}"),
         (model_version, "champion", reason),
@@ -229,65 +355,137 @@ def promote(warehouse: Warehouse, model: str, model_version: str, reason: str, r
     )
 
 
-def load(settings: Settings, version: ModelVersion) -> LoadedModel:
-    """The network of a version, verified by hash and read in safe mode.
+def roll_back(warehouse: Warehouse, model: str, run_id: str) -> ModelVersion:
+    """Make the champion before this one champion again; the version that is champion then.
+
+    Raises
+    ------
+    RegistryError
+        There was none before, or none of them can be loaded.
+    """
+    now = champion(warehouse, model)
+    problem = "it never had another champion"
+    for version in past_champions(warehouse, model):
+        try:
+            require_usable(warehouse.settings, version)
+        except RegistryError as error:
+            problem = str(error)
+            continue
+        reason = f"rolled back from {now.model_version}" if now is not None else "rolled back"
+        with warehouse.transaction():
+            promote(warehouse, model, version.model_version, reason, run_id)
+        return version
+    raise RegistryError(f"model {model} cannot be rolled back: {problem}")
+
+
+def require_usable(settings: Settings, version: ModelVersion) -> None:
+    """Refuse a version whose view has changed, or whose artefact is not what it was.
+
+    Raises
+    ------
+    RegistryError
+        In one line.
+    """
+    view = feature_view(version.feature_view)
+    if version.feature_version != view.version:
+        raise RegistryError(
+            f"{version.model} {version.model_version} reads version {version.feature_version} of "
+            f"{view.name}, which is now {view.version}; run: lookback train {version.model}"
+        )
+    folder, sha256 = _artefact(settings, version)
+    artefacts.verify(folder, sha256)
+
+
+def load(settings: Settings, version: ModelVersion) -> Version:
+    """What forecasts in a version, verified by hash and read in safe mode.
 
     Raises
     ------
     RegistryError
         The artefact is missing, altered or foreign.
     """
-    return artefacts.load(settings.home / "models" / version.artefact, version.artefact_sha256)
+    folder, sha256 = _artefact(settings, version)
+    return artefacts.load(folder, sha256)
 
 
-def _judge(
-    settings: Settings, candidate: Candidate, incumbent: ModelVersion | None
-) -> tuple[bool, str]:
-    """Whether a candidate becomes champion, and why.
+def _artefact(settings: Settings, version: ModelVersion) -> tuple[Path, str]:
+    if version.artefact is None or version.artefact_sha256 is None:
+        raise RegistryError(f"{version.model} {version.model_version} failed: {version.reason}")
+    return settings.home / "models" / version.artefact, version.artefact_sha256
 
-    Both are measured on the candidate's test span, which neither has learned from: the
-    candidate by its split, the champion where its own labels end before that span begins.
-    A champion that cannot score any more does not stay.
+
+# --------------------------------------------------------------------------- judging
+
+
+def _contenders(
+    warehouse: Warehouse, new: Sequence[Candidate], incumbent: ModelVersion | None, night: Night
+) -> tuple[list[Contender], str | None]:
+    """New versions and the champion, measured on the examples that all of them have.
+
+    The second value says why the champion cannot score any more, if so.
     """
-    if incumbent is None:
-        return True, "first version: there was no champion"
-    if incumbent.feature_version != candidate.windows.version:
-        return True, (
-            f"the champion reads version {incumbent.feature_version} of the feature view, "
-            f"which is now {candidate.windows.version}"
-        )
-    try:
-        artefacts.verify(settings.home / "models" / incumbent.artefact, incumbent.artefact_sha256)
-    except RegistryError as error:
-        return True, f"the champion cannot be loaded ({error})"
-    metrics = candidate.trained.manifest.metrics
-    test = candidate.windows.take(_test_rows(candidate))
-    first_cutoff = test.index["known_at"].min()
-    if incumbent.labels_known_at is None or incumbent.labels_known_at >= first_cutoff:
-        return False, "no span that neither version has seen: the champion stays"
-    from sklearn.metrics import root_mean_squared_error
-
-    try:
-        forecast = load(settings, incumbent).predict(test.X)
-    except RegistryError as error:
-        return True, f"the champion cannot be loaded ({error})"
-    theirs = float(root_mean_squared_error(test.y, forecast))
-    ours = float(metrics["rmse"])
-    verdict = f"test RMSE {ours:.2f} against the champion's {theirs:.2f}, {len(test)} windows"
-    return ours <= theirs, verdict
+    forecasts = {
+        each.model_version: (each.trained.manifest.kind, each.test, _forecast(each)) for each in new
+    }
+    gone = None
+    if incumbent is not None:
+        begins = max(each.test.index["known_at"].min() for each in new)
+        try:
+            require_usable(warehouse.settings, incumbent)
+            if incumbent.labels_known_at is None or incumbent.labels_known_at < begins:
+                forecasts[incumbent.model_version] = _measured(warehouse, incumbent, new, night)
+        except LookbackError as error:
+            gone = f"the champion {incumbent.model_version} cannot score any more ({error})"
+    keys = [_keys(test) for _, test, _ in forecasts.values()]
+    common = keys[0]
+    for other in keys[1:]:
+        common = common.intersection(other, sort=False)
+    task = new[0].recipe.task
+    return [
+        Contender(name, kind, _losses(task, forecast, test, common))
+        for name, (kind, test, forecast) in forecasts.items()
+    ], gone
 
 
-def _test_rows(candidate: Candidate) -> Any:
-    span = candidate.trained.manifest.spans["test"]
-    as_of = candidate.windows.index["as_of"].dt.strftime("%Y-%m-%d")
-    known = candidate.windows.index["label_known_at"].notna()
-    return (as_of.between(span["first_as_of"], span["last_as_of"]) & known).to_numpy()
+def _forecast(candidate: Candidate) -> Any:
+    return artefacts.load(candidate.trained.folder).forecast(candidate.test)
+
+
+def _measured(
+    warehouse: Warehouse, version: ModelVersion, new: Sequence[Candidate], night: Night
+) -> tuple[artefacts.Kind, Examples, Any]:
+    """The champion's forecasts of the span that decides."""
+    loaded = load(warehouse.settings, version)
+    test = new[0].test
+    if version.feature_view != test.view or version.made_by.features != new[0].recipe.features:
+        examples = read_examples(warehouse, version.made_by, night.cutoff)
+        test = examples.take(examples.labelled & _keys(examples).isin(_keys(test)))
+    return loaded.manifest.kind, test, loaded.forecast(test)
+
+
+def _keys(examples: Examples) -> pd.MultiIndex:
+    index = examples.index
+    return pd.MultiIndex.from_arrays([index["entity"].astype("str"), index["as_of"]])
+
+
+def _losses(task: Task, forecast: Any, test: Examples, common: pd.MultiIndex) -> pd.Series[float]:
+    rows = _keys(test).get_indexer(common)
+    return tasks.losses(task, forecast[rows], test.take(rows))
+
+
+# --------------------------------------------------------------------------- rows
 
 
 def _row(
-    candidate: Candidate, night: Night, run_id: str, stage: str, reason: str
+    candidate: Candidate,
+    beside: Sequence[Candidate],
+    night: Night,
+    run_id: str,
+    stage: str,
+    reason: str,
 ) -> dict[str, Any]:
     manifest: Manifest = candidate.trained.manifest
+    known = manifest.labels_known_at
     return {
         "model": manifest.model,
         "model_version": candidate.model_version,
@@ -298,13 +496,17 @@ def _row(
         "feature_version": manifest.feature_version,
         "data_snapshot": manifest.data_snapshot,
         "cutoff": night.cutoff,
-        "labels_known_at": manifest.labels_known_at.to_pydatetime(),
+        "labels_known_at": known.to_pydatetime() if known is not None else None,
         "seed": manifest.seed,
         "backend": manifest.backend,
         "parameters": manifest.parameters,
         "spans": manifest.spans,
         "metrics": manifest.metrics,
-        "baselines": manifest.baselines,
+        "baselines": {
+            each.recipe.variant: each.trained.manifest.metrics
+            for each in beside
+            if each.trained.manifest.kind == "baseline" and each is not candidate
+        },
         "artefact": f"{manifest.model}/{candidate.model_version}",
         "artefact_sha256": candidate.trained.manifest_sha256,
         "reason": reason,

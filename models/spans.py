@@ -1,4 +1,4 @@
-"""Spans: the chronological split of windows into training, validation and test.
+"""Spans: the chronological split of examples into training, validation and test.
 
 A label belongs to a span only if it was known before the next span begins. A span
 begins when its first window was known: the first instant at which it could be scored.
@@ -6,14 +6,18 @@ begins when its first window was known: the first instant at which it could be s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from db.errors import TrainingError
-from features.windows import Windows
+from models.examples import Examples
+
+Days = npt.NDArray[np.datetime64]
 
 
 @dataclass(frozen=True)
@@ -22,16 +26,16 @@ class Spans:
 
     Attributes
     ----------
-    train : windows that weights and scaler are learned from.
-    validation : windows that early stopping watches.
-    test : windows that neither has seen.
-    purged : windows left out because their label was known only after the next span
+    train : examples that weights and encoding are learned from.
+    validation : examples that early stopping watches.
+    test : examples that neither has seen.
+    purged : examples left out because their label was known only after the next span
         had begun.
     """
 
-    train: Windows
-    validation: Windows
-    test: Windows
+    train: Examples
+    validation: Examples
+    test: Examples
     purged: int
 
     @property
@@ -43,19 +47,29 @@ class Spans:
         return latest
 
 
-def split(
-    windows: Windows,
-    validation_sessions: int,
-    test_sessions: int,
-    train_from: date | None = None,
-) -> Spans:
-    """Split windows by `as_of`: the last sessions are the test, those before validation.
+@dataclass(frozen=True)
+class Cuts:
+    """First `as_of` of each span; all are dates, `until` is the first one after the test.
+
+    Attributes
+    ----------
+    train_from, until : None for all there is.
+    """
+
+    validation_from: date
+    test_from: date
+    until: date | None = None
+    train_from: date | None = None
+
+
+def split(examples: Examples, validation: int, test: int, train_from: date | None = None) -> Spans:
+    """Split examples by `as_of`: the last dates are the test, those before validation.
 
     Parameters
     ----------
-    windows : Windows
-        With `known_at` and `label_known_at`; those without a known label are dropped.
-    validation_sessions, test_sessions : int
+    examples : Examples
+        Those without a known label are dropped.
+    validation, test : int
         Distinct `as_of` dates in each span, before purging.
     train_from : date, optional
         Earliest `as_of` to learn from.
@@ -65,38 +79,115 @@ def split(
     TrainingError
         If a span would be empty.
     """
-    labelled = _labelled(windows, train_from)
-    as_of = labelled.index["as_of"].to_numpy()
-    dates = np.unique(as_of)
-    needed = validation_sessions + test_sessions + 1
-    if min(validation_sessions, test_sessions) < 1 or len(dates) < needed:
+    as_of = examples.index["as_of"].to_numpy("datetime64[D]")
+    labelled = examples.labelled
+    if train_from is not None:
+        labelled &= as_of >= np.datetime64(train_from)
+    dates = np.unique(as_of[labelled])
+    needed = validation + test + 1
+    if min(validation, test) < 1 or len(dates) < needed:
         raise TrainingError(
-            f"view {windows.view}: {len(dates)} sessions with a known label, at least {needed} "
-            f"are needed ({validation_sessions} validation, {test_sessions} test); "
+            f"view {examples.view}: {len(dates)} dates with a known label, at least {needed} "
+            f"are needed ({validation} validation, {test} test); "
             "fetch more history or shorten the spans of the recipe"
         )
-    test_from = dates[-test_sessions]
-    validation_from = dates[-test_sessions - validation_sessions]
-    train = labelled.take(as_of < validation_from)
-    validation = labelled.take((as_of >= validation_from) & (as_of < test_from))
-    test = labelled.take(as_of >= test_from)
-    train, validation = _known_before(train, validation), _known_before(validation, test)
-    if not (len(train) and len(validation)):
+    cuts = Cuts(
+        dates[-test - validation].astype(object), dates[-test].astype(object), None, train_from
+    )
+    return split_at(examples, cuts)
+
+
+def split_at(examples: Examples, cuts: Cuts) -> Spans:
+    """Split examples at given dates.
+
+    Raises
+    ------
+    TrainingError
+        If a span would be empty.
+    """
+    as_of = examples.index["as_of"].to_numpy("datetime64[D]")
+    labelled = examples.labelled
+    train = labelled & (as_of < np.datetime64(cuts.validation_from))
+    if cuts.train_from is not None:
+        train &= as_of >= np.datetime64(cuts.train_from)
+    test = labelled & (as_of >= np.datetime64(cuts.test_from))
+    if cuts.until is not None:
+        test &= as_of < np.datetime64(cuts.until)
+    validation = (
+        labelled
+        & (as_of >= np.datetime64(cuts.validation_from))
+        & (as_of < np.datetime64(cuts.test_from))
+    )
+    kept_train = _known_before(examples, train, validation)
+    kept_validation = _known_before(examples, validation, test)
+    if not (kept_train.any() and kept_validation.any() and test.any()):
         raise TrainingError(
-            f"view {windows.view}: a span is empty once labels not known before the next one "
+            f"view {examples.view}: a span is empty once labels not known before the next one "
             "are left out; lengthen the spans of the recipe beyond the horizon"
         )
-    purged = len(labelled) - len(train) - len(validation) - len(test)
-    return Spans(train, validation, test, purged)
+    purged = int((train.sum() - kept_train.sum()) + (validation.sum() - kept_validation.sum()))
+    return Spans(
+        _taken(examples, kept_train),
+        _taken(examples, kept_validation),
+        _taken(examples, test),
+        purged,
+    )
 
 
-def _labelled(windows: Windows, train_from: date | None) -> Windows:
-    known = windows.index["label_known_at"].notna().to_numpy() & ~np.isnan(windows.y)
-    if train_from is not None:
-        known &= (windows.index["as_of"] >= pd.Timestamp(train_from)).to_numpy()
-    return windows.take(known)
+def walk_forward(
+    dates: Days, first_test: date, *, test: int, validation: int, train: int | None = None
+) -> Iterator[Cuts]:
+    """Cuts that move over time: each test span follows the one before it.
+
+    Parameters
+    ----------
+    dates : (n,), datetime64
+        Distinct `as_of`, ascending.
+    first_test : date
+        Where the first test span begins.
+    test, validation : int
+        Distinct dates in each span; the last test span may be shorter.
+    train : int, optional
+        Distinct dates of a sliding training span; all the past, expanding, if left out.
+
+    Yields
+    ------
+    Cuts
+        Without a training span there is none.
+
+    References
+    ----------
+    M. Lopez de Prado, "Advances in Financial Machine Learning", 2018, chapter 12 (walk-forward),
+    7.4 (purging; here by `known_at`).
+    """
+    days = np.asarray(dates, "datetime64[D]")
+    for begins in range(int(np.searchsorted(days, np.datetime64(first_test))), len(days), test):
+        earliest = max(0, begins - validation - train) if train is not None else 0
+        if begins - validation <= earliest:
+            continue
+        ends = begins + test
+        yield Cuts(
+            days[begins - validation].astype(object),
+            days[begins].astype(object),
+            days[ends].astype(object) if ends < len(days) else None,
+            days[earliest].astype(object) if train is not None else None,
+        )
 
 
-def _known_before(span: Windows, following: Windows) -> Windows:
-    begins = following.index["known_at"].min()
-    return span.take((span.index["label_known_at"] < begins).to_numpy())
+def _known_before(
+    examples: Examples, span: npt.NDArray[np.bool_], following: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Rows of a span whose label was known before the first window of the next one was."""
+    if not following.any():
+        return np.zeros_like(span)
+    begins = examples.index["known_at"][following].min()
+    early: npt.NDArray[np.bool_] = (examples.index["label_known_at"] < begins).to_numpy()
+    return span & early
+
+
+def _taken(examples: Examples, rows: npt.NDArray[np.bool_]) -> Examples:
+    """The rows; as a slice, which copies no windows, where they lie side by side."""
+    first, count = int(rows.argmax()), int(rows.sum())
+    if rows[first : first + count].all():
+        return examples.take(slice(first, first + count))
+    return examples.take(rows)

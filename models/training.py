@@ -1,8 +1,8 @@
-"""Training: from windows and a recipe to a trained version in a folder.
+"""Training: fit a recipe in a process of its own and leave a whole artefact.
 
-The fit runs in a process of its own (`models.training_process`), so that its memory
-and its GPU come back, and a crash in it is an error here. The folder appears only when
-everything in it is finished.
+The process gets its memory and its GPU back to the machine when it ends. A folder appears
+under its name only when it is complete; until then the work lies in a hidden folder beside
+it, from which a training that was killed goes on.
 """
 
 from __future__ import annotations
@@ -13,26 +13,36 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from db.errors import TrainingError, UsageError
-from features.windows import Windows
-from models import artefacts, backend, baselines, evaluation
+from db.errors import DivergedError, TrainingError, UsageError
+from features.catalog import feature_view
+from models import artefacts, backend, baselines, tasks
 from models import training_process as child
 from models.artefacts import Manifest
+from models.encoding import Encoding, Floats, blocks
+from models.examples import Examples
 from models.recipes import Recipe
-from models.scaling import Scaler
-from models.spans import Spans, split
+from models.spans import Spans
 
 METRICS = "metrics.json"
 ERRORS = "stderr.txt"
-ARTEFACT_FILES = (artefacts.NETWORK, child.HISTORY, child.LOSS_CURVE, METRICS)
+ARTEFACT_FILES = (
+    artefacts.NETWORK,
+    artefacts.GRAPH,
+    child.HISTORY,
+    child.LOSS_CURVE,
+    METRICS,
+)
+# An epoch of a million windows takes minutes; one that takes longer than this hangs.
+STALLED_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -72,23 +82,26 @@ class TrainedVersion:
 
 def train(
     recipe: Recipe,
-    windows: Windows,
+    spans: Spans,
     folder: Path,
     *,
+    baselines: Mapping[str, Any] | None = None,
     progress: Callable[[Epoch], None] | None = None,
     device: str | None = None,
     threads: int | None = None,
 ) -> TrainedVersion:
-    """Train one version of a model.
+    """Train one version of a model, or go on with a training that was killed.
 
     Parameters
     ----------
     recipe : Recipe
-    windows : Windows
-        X (n, T, F) and y (n,) in raw units, read at the cut-off of the training.
+    spans : Spans
+        In raw units, read at the cut-off of the training (`models.spans.split`).
     folder : Path
-        Where the artefact is to lie; it must not exist yet. Its parent holds the work
-        folder meanwhile.
+        Where the artefact is to lie; it must not exist yet. Beside it lies the work folder
+        meanwhile.
+    baselines : mapping, optional
+        Figures of the baselines on the same test span, for the manifest.
     progress : callable, optional
         Called with an `Epoch` after each epoch, in this process.
     device : str, optional
@@ -98,37 +111,75 @@ def train(
 
     Raises
     ------
+    DivergedError
+        The loss is no longer a finite number.
     TrainingError
-        If there are too few windows, the loss diverged, or the process died.
+        The process died or hung; what it had done is kept for the next one.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists already; a trained version is never overwritten")
-    spans = split(windows, recipe.validation_sessions, recipe.test_sessions, recipe.train_from)
-    scaler = Scaler.fit(recipe.scaling, spans.train.X, spans.train.y)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".training", dir=folder.parent))
+    encoding = Encoding.fit(recipe, spans.train)
+    work = work_folder(folder)
     try:
-        _write_request(work, recipe, spans, scaler, threads)
+        _write_request(work, recipe, spans, encoding, threads)
         _run_process(work, recipe, progress, device)
-        metrics = _evaluate(work, spans, scaler)
-        manifest = _manifest(work, recipe, spans, scaler, metrics)
-        manifest_sha256 = _finish(work, manifest, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        manifest = _manifest(work, recipe, spans, encoding, dict(baselines or {}))
+        manifest_sha256 = finish(work, manifest, folder)
+    except DivergedError:
+        shutil.rmtree(work)
+        raise
     return TrainedVersion(folder, manifest, manifest_sha256)
 
 
+def work_folder(folder: Path) -> Path:
+    """Where a training works until it is finished."""
+    return folder.with_name(f".{folder.name}.training")
+
+
 def _write_request(
-    work: Path, recipe: Recipe, spans: Spans, scaler: Scaler, threads: int | None
+    work: Path, recipe: Recipe, spans: Spans, encoding: Encoding, threads: int | None
 ) -> None:
-    for name in ("train", "validation", "test"):
-        span: Windows = getattr(spans, name)
-        X = scaler.features.transform(span.X).astype(np.float32)
-        y = scaler.target.transform(span.y[:, None]).astype(np.float32)
-        np.save(work / f"X_{name}.npy", X)
-        np.save(work / f"y_{name}.npy", y)
-    request = {"recipe": recipe.to_json(), "threads": threads}
-    (work / child.REQUEST).write_text(json.dumps(request), encoding="utf-8")
+    """Leave what the process needs; a checkpoint stays only if it is of the same request."""
+    shape = encoding.shape(recipe, spans.train)
+    request = json.dumps(
+        {
+            "recipe": recipe.to_json(),
+            "shape": asdict(shape),
+            "encoding": encoding.to_json(),
+            "data_snapshot": spans.train.data_snapshot,
+            "spans": {name: _describe(getattr(spans, name)) for name in child.SPANS},
+            "backend": backend.described(),
+            "threads": threads,
+        }
+    )
+    file = work / child.REQUEST
+    if file.exists() and file.read_text(encoding="utf-8") == request:
+        return
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    for span in child.SPANS:
+        _write_span(work, span, recipe, spans, encoding)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(request, encoding="utf-8")
+    unfinished.rename(file)
+
+
+def _write_span(work: Path, span: str, recipe: Recipe, spans: Spans, encoding: Encoding) -> None:
+    """The arrays of a span as files, block by block: a panel is never held twice."""
+    examples = getattr(spans, span)
+    window = np.lib.format.open_memmap(
+        work / child.file_of(span, "window"), "w+", "float32", examples.X.shape
+    )
+    for rows in blocks(len(examples)):
+        window[rows] = encoding.features.transform(examples.X[rows])
+    window.flush()
+    arrays = encoding.static(examples)
+    if recipe.layers.get("teacher_forcing"):
+        arrays[child.TEACHER] = encoding.teacher(examples)
+    if span != "test":
+        arrays[child.TARGET] = encoding.targets(examples)
+    for name, array in arrays.items():
+        np.save(work / child.file_of(span, name), array)
 
 
 def _run_process(
@@ -148,10 +199,12 @@ def _run_process(
             encoding="utf-8",
             env=_environment(device),
         ) as process,
+        _stopped_if_it_hangs(process) as alive,
     ):
         assert process.stdout is not None
         try:
             for line in process.stdout:
+                alive()
                 report = json.loads(line)
                 error = report.get("error", error)
                 if "epoch" not in report:
@@ -163,8 +216,30 @@ def _run_process(
         except BaseException:
             process.kill()
             raise
+    if process.returncode == child.DIVERGED:
+        raise DivergedError(error or f"model {recipe.name}: the training diverged")
     if process.returncode != 0:
         raise TrainingError(error or _death(recipe, process.returncode, work / ERRORS))
+
+
+@contextmanager
+def _stopped_if_it_hangs(process: subprocess.Popen[str]) -> Iterator[Callable[[], None]]:
+    """Kill a process that says nothing for too long; what is given is called at each word."""
+    timer = threading.Timer(STALLED_SECONDS, process.kill)
+
+    def alive() -> None:
+        nonlocal timer
+        timer.cancel()
+        timer = threading.Timer(STALLED_SECONDS, process.kill)
+        timer.daemon = True
+        timer.start()
+
+    alive()
+    try:
+        yield alive
+        process.wait()
+    finally:
+        timer.cancel()
 
 
 def _environment(device: str | None) -> dict[str, str]:
@@ -190,49 +265,70 @@ def _death(recipe: Recipe, returncode: int, errors: Path) -> str:
         how = f"ended with exit code {returncode}"
     lines = errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     tail = " | ".join(line.strip() for line in lines[-3:]) or "nothing on standard error"
-    return f"model {recipe.name}: the training process {how}; nothing was kept: {tail}"
-
-
-def _evaluate(work: Path, spans: Spans, scaler: Scaler) -> dict[str, Any]:
-    """Figures of the forecasts on the test span, the baselines' beside them."""
-    scaled = np.load(work / child.FORECASTS)
-    forecast = scaler.target.inverse(scaled)[:, 0]
-    X, actual, width = spans.test.X, spans.test.y, float(scaler.target.width[0])
-    metrics = {
-        "model": evaluation.evaluate_levels(forecast, actual, baselines.persistence(X), width),
-        "baselines": evaluation.evaluate_baselines(X, actual, width),
-    }
-    text = json.dumps(metrics, indent=1, allow_nan=False)
-    (work / METRICS).write_text(text + "\n", encoding="utf-8")
-    return metrics
+    return (
+        f"model {recipe.name}: the training process {how}; "
+        f"the next one goes on from its last epoch: {tail}"
+    )
 
 
 def _manifest(
-    work: Path, recipe: Recipe, spans: Spans, scaler: Scaler, metrics: dict[str, Any]
+    work: Path, recipe: Recipe, spans: Spans, encoding: Encoding, baselines: dict[str, Any]
 ) -> Manifest:
-    windows = spans.train
+    """What the version is, with its figures on the test span."""
     result = json.loads((work / child.RESULT).read_text(encoding="utf-8"))
-    described = {name: _describe(getattr(spans, name)) for name in ("train", "validation", "test")}
+    outputs = {
+        span: np.load(work / child.file_of(span, "outputs")) for span in ("validation", "test")
+    }
+    forecast = encoding.forecast(outputs["validation"], spans.validation)
+    offsets = tasks.quantiles(recipe, forecast, spans.validation)
+    gives_probability = recipe.learns == "up"
+    metrics = tasks.evaluate(
+        recipe,
+        encoding.forecast(outputs["test"], spans.test),
+        spans.test,
+        spans.train,
+        probabilities=gives_probability,
+        offsets=offsets,
+    )
+    write_json(work / METRICS, metrics)
     return Manifest(
-        model=recipe.name,
-        view=windows.view,
-        feature_version=windows.version,
-        data_snapshot=windows.data_snapshot,
-        recipe=recipe.to_json(),
-        window=windows.X.shape[1],
-        n_features=windows.X.shape[2],
-        spans={**described, "purged": spans.purged},
+        kind="network",
+        **lineage(recipe, spans),
+        shape=asdict(encoding.shape(recipe, spans.train)),
+        spans=described(spans),
         trained_labels_known_at=spans.labels_known_at.isoformat(),
-        seed=recipe.seed,
-        metrics=metrics["model"],
-        baselines=metrics["baselines"],
-        scaler=scaler.to_json(),
-        files={name: artefacts.sha256(work / name) for name in ARTEFACT_FILES},
+        metrics=metrics,
+        baselines=baselines,
+        quantiles=offsets.to_json() if offsets is not None else None,
+        gives_probability=gives_probability,
+        encoding=encoding.to_json(),
+        files=hashes(work, ARTEFACT_FILES),
         **result,
     )
 
 
-def _describe(span: Windows) -> dict[str, Any]:
+def lineage(recipe: Recipe, spans: Spans) -> dict[str, Any]:
+    """The fields of a manifest that say where a version comes from."""
+    return {
+        "model": recipe.model,
+        "variant": recipe.variant,
+        "view": spans.train.view,
+        "feature_version": spans.train.version,
+        "data_snapshot": spans.train.data_snapshot,
+        "recipe": recipe.to_json(),
+        "seed": recipe.seed,
+    }
+
+
+def described(spans: Spans) -> dict[str, Any]:
+    """The spans of a manifest."""
+    return {
+        **{name: _describe(getattr(spans, name)) for name in child.SPANS},
+        "purged": spans.purged,
+    }
+
+
+def _describe(span: Examples) -> dict[str, Any]:
     as_of, known_at = span.index["as_of"], span.index["label_known_at"]
     return {
         "first_as_of": as_of.min().date().isoformat(),
@@ -243,12 +339,95 @@ def _describe(span: Windows) -> dict[str, Any]:
     }
 
 
-def _finish(work: Path, manifest: Manifest, folder: Path) -> str:
+def hashes(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of those files that there are."""
+    return {name: artefacts.sha256(folder / name) for name in names if (folder / name).exists()}
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON for people, too; a number that is none is an error."""
+    path.write_text(json.dumps(values, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def finish(work: Path, manifest: Manifest, folder: Path) -> str:
     """Leave only the artefact in the work folder and give it its name, in one step."""
     for path in work.iterdir():
-        if path.name not in ARTEFACT_FILES:
+        if path.name not in manifest.files:
             path.unlink()
     manifest_sha256 = artefacts.write_manifest(work, manifest)
     work.chmod(0o755)
     work.rename(folder)
     return manifest_sha256
+
+
+def fit_baseline(recipe: Recipe, spans: Spans, folder: Path) -> TrainedVersion:
+    """Fit a baseline, named by the recipe's variant, on the training span.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Says what is forecast, and of which windows.
+    spans : Spans
+        In raw units, read at the cut-off of the training.
+    folder : Path
+        Where the artefact is to lie; it must not exist yet.
+    """
+    if folder.exists():
+        raise UsageError(f"{folder} exists already; a trained version is never overwritten")
+    work = work_folder(folder)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    fitted = baselines.fit(
+        recipe.variant, recipe.task, spans.train, recipe.seed, returns=_returns(recipe)
+    )
+    files = baselines.save(fitted, work)
+
+    def forecast(span: Examples) -> Floats:
+        return fitted.predict(span).reshape(span.y.shape)
+
+    offsets = tasks.quantiles(recipe, forecast(spans.validation), spans.validation)
+    metrics = tasks.evaluate(
+        recipe,
+        forecast(spans.test),
+        spans.test,
+        spans.train,
+        probabilities=fitted.gives_probabilities,
+        offsets=offsets,
+    )
+    write_json(work / METRICS, metrics)
+    known_at = spans.train.index["label_known_at"].max() if fitted.learns else None
+    listed = hashes(work, (*files, METRICS))
+    manifest = Manifest(
+        kind="baseline",
+        **lineage(recipe, spans),
+        shape={
+            "window": spans.train.X.shape[1],
+            "n_features": spans.train.X.shape[2],
+            "outputs": spans.train.y.shape[2],
+            "steps": recipe.steps,
+        },
+        spans=described(spans),
+        trained_labels_known_at=known_at.isoformat() if known_at is not None else None,
+        backend="baseline",
+        parameters=fitted.parameters,
+        epochs=0,
+        best_epoch=0,
+        layers=[],
+        metrics=metrics,
+        baselines={},
+        quantiles=offsets.to_json() if offsets is not None else None,
+        gives_probability=fitted.gives_probabilities,
+        encoding=None,
+        versions={},
+        weights_sha256=baselines.weights_sha256(fitted),
+        files=listed,
+    )
+    return TrainedVersion(folder, manifest, finish(work, manifest, folder))
+
+
+def _returns(recipe: Recipe) -> int:
+    """Feature of the window that holds the returns, of a model of returns."""
+    if recipe.task not in {"direction", "rank"}:
+        return 0
+    view = feature_view(recipe.view)
+    return (recipe.features or view.names).index(view.target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from db.errors import UsageError
+from db.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,21 @@ SIGNALS = {
     signal.name: signal
     for signal in (
         Signal("sp500_next_close", model="sp500_next_close", unit="index points, next close"),
+        Signal(
+            "equity_week_direction",
+            model="equity_week_direction",
+            unit="score of next week's return; a probability where the champion gives one",
+        ),
+        Signal(
+            "macro_outlook",
+            model="macro_outlook",
+            unit="change over 12 months, next month, unit of the series (or of its logarithm)",
+        ),
+        Signal(
+            "macro_path",
+            model="macro_path",
+            unit="change over 12 months, 1 to 12 months ahead, as in macro_outlook",
+        ),
     )
 }
 
@@ -42,3 +58,14 @@ def signal(name: str) -> Signal:
     if name not in SIGNALS:
         raise UsageError(f"no signal {name!r}; there are: {', '.join(sorted(SIGNALS))}")
     return SIGNALS[name]
+
+
+def chosen_signals(settings: Settings) -> dict[str, Signal]:
+    """The signals that nights make, by name.
+
+    Raises
+    ------
+    UsageError
+        The settings name one that is not declared.
+    """
+    return {name: signal(name) for name in settings.signals} or SIGNALS

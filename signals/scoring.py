@@ -7,9 +7,11 @@ a new revision.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,28 +21,34 @@ from db.errors import LookAheadError, LookbackError, RegistryError
 from db.sessions import Sessions
 from db.tables import SIGNAL_KEY, signal_revisions, signals
 from features.catalog import feature_view
-from features.windows import Windows, read_windows
-from models.recipes import recipe
-from models.registry import ModelVersion, champion, load
+from models import tasks
+from models.artefacts import Version
+from models.encoding import Floats
+from models.examples import Examples, read_examples, targets_of
+from models.recipes import Recipe
+from models.registry import ModelVersion, champion, load, past_champions, require_usable
 from signals.declaration import Signal
 
 if TYPE_CHECKING:
     from db.warehouse import Warehouse
+    from features.view import FeatureView
 
 Role = Literal["live", "backfill", "challenger"]
+QUANTILES = ("q05", "q50", "q95")
 SCORES = ("value", "q05", "q50", "q95", "probability", "rank")
 CONTRACT = [column.name for column in signals.columns]
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What scoring one signal for one night did."""
+    """What scoring one signal for one night did; `problem` names a champion that could not."""
 
     signal: str
     model_version: str
     rows: int
     new: int
     revised: int
+    problem: str | None = None
 
     @property
     def unchanged(self) -> int:
@@ -56,38 +64,92 @@ def score(
     run_id: str,
     role: Role = "live",
 ) -> Scored:
-    """Score the windows that end on the night's session and write what is new or different.
+    """Score the newest windows of a night and write what is new or different.
 
     Raises
     ------
     LookbackError
-        No champion, or no window ends on the session; the message says why.
+        No champion, or no window that ends on the session; the message says why.
     LookAheadError
         The champion learned from labels that were not known at the night's cut-off.
     RegistryError
-        The champion's artefact is missing, altered or foreign.
+        Neither the champion nor one before it can score; the message is the champion's.
     """
+    version, loaded, problem = usable_version(warehouse, declared, night)
+    recipe = version.made_by
+    view = feature_view(version.feature_view)
+    examples = _newest(warehouse, recipe, view, night, calendar)
+    if not len(examples):
+        raise LookbackError(f"{declared.name}: {_why_no_window(warehouse, view.table, night)}")
+    known = _published(warehouse, declared, version, examples, role)
+    name = version.model_version
+    expected = len(examples) * examples.y.shape[1] * examples.y.shape[2]
+    if len(known) == expected and set(known["data_snapshot"]) == {examples.data_snapshot}:
+        return Scored(declared.name, name, expected, 0, 0, problem)
+    rows = _rows(warehouse, declared, version, loaded(), examples, night, calendar, run_id, role)
+    new, revised = _write(warehouse, rows, known)
+    return Scored(declared.name, name, len(rows), new, revised, problem)
+
+
+def is_due(warehouse: Warehouse, declared: Signal, night: Night, calendar: Sessions) -> bool:
+    """Whether a night scores the signal: a weekly one on the last session of its week."""
     version = champion(warehouse, declared.model)
-    if version is None:
+    if version is None or feature_view(version.feature_view).horizon_unit != "week":
+        return True
+    return calendar.is_week_end(night.session)
+
+
+def usable_version(
+    warehouse: Warehouse, declared: Signal, night: Night
+) -> tuple[ModelVersion, Callable[[], Version], str | None]:
+    """The champion, or where it cannot be loaded the last good one before it.
+
+    Returns
+    -------
+    version, load, problem
+        `load` gives what forecasts; `problem` says what is wrong with the champion, if
+        another version has to stand in.
+    """
+    chosen = champion(warehouse, declared.model)
+    if chosen is None:
         raise LookbackError(
             f"{declared.name}: model {declared.model} has no champion; run: lookback train"
         )
-    require_no_look_ahead(version, night)
-    view = feature_view(recipe(declared.model).view)
-    if version.feature_version != view.version:
-        raise RegistryError(
-            f"{declared.name}: champion {version.model_version} reads version "
-            f"{version.feature_version} of {view.name}, which is now {view.version}; "
-            f"run: lookback train {declared.model}"
-        )
-    windows = read_windows(warehouse, view, night.cutoff, as_of=night.session)
-    if not len(windows):
-        raise LookbackError(f"{declared.name}: {_why_no_window(warehouse, view.table, night)}")
-    known = _published(warehouse, declared, version, night, role)
-    if len(known) == len(windows) and set(known["data_snapshot"]) == {windows.data_snapshot}:
-        return Scored(declared.name, version.model_version, len(windows), 0, 0)
-    rows = _rows(warehouse, declared, version, windows, night, calendar, run_id, role)
-    return _write(warehouse, declared, version, rows, known)
+    require_no_look_ahead(chosen, night)
+    try:
+        require_usable(warehouse.settings, chosen)
+    except RegistryError as error:
+        for earlier in past_champions(warehouse, declared.model):
+            try:
+                require_no_look_ahead(earlier, night)
+                require_usable(warehouse.settings, earlier)
+            except LookbackError:
+                continue
+            problem = f"{declared.name}: {error}; {earlier.model_version} scored in its place"
+            return earlier, partial(load, warehouse.settings, earlier), problem
+        raise RegistryError(f"{declared.name}: {error}") from error
+    return chosen, partial(load, warehouse.settings, chosen), None
+
+
+def _newest(
+    warehouse: Warehouse, recipe: Recipe, view: FeatureView, night: Night, calendar: Sessions
+) -> Examples:
+    """The windows that a night scores, each dated by the session that could use it first.
+
+    Of sessions and weeks these are the windows that end on the night's session. A month's
+    value comes weeks after its month: the newest window that is known counts, as of the first
+    session at whose cut-off it was.
+    """
+    if view.horizon_unit != "month":
+        return read_examples(warehouse, recipe, night.cutoff, as_of=night.session)
+    examples = read_examples(warehouse, recipe, night.cutoff)
+    newest = examples.index.groupby("entity", observed=True)["as_of"].transform("max")
+    examples = examples.take((examples.index["as_of"] == newest).to_numpy())
+    delay = night.cutoff - calendar.close(night.session)
+    closes = calendar.closes()
+    first = closes.searchsorted(examples.index["known_at"] - delay, side="left")
+    index = examples.index.assign(as_of=closes.index[first].astype("datetime64[us]"))
+    return replace(examples, index=index)
 
 
 def require_no_look_ahead(version: ModelVersion, night: Night) -> None:
@@ -118,18 +180,20 @@ def _why_no_window(warehouse: Warehouse, table: str, night: Night) -> str:
 
 
 def _published(
-    warehouse: Warehouse, declared: Signal, version: ModelVersion, night: Night, role: Role
+    warehouse: Warehouse, declared: Signal, version: ModelVersion, examples: Examples, role: Role
 ) -> pd.DataFrame:
-    """The newest revisions of this night's rows, as published before."""
+    """The newest revisions of these examples' rows, as published before."""
     return warehouse.frame(
         """
         SELECT *
         FROM main.signal_revisions
-        WHERE signal = ? AND as_of = ? AND model_version = ? AND role = ?
-        QUALIFY revision = max(revision) OVER (PARTITION BY entity, horizon, horizon_unit)
+        WHERE signal = ? AND list_contains(?, as_of) AND model_version = ? AND role = ?
+        QUALIFY revision = max(revision) OVER (
+            PARTITION BY entity, as_of, horizon, horizon_unit
+        )
         """,
         declared.name,
-        night.session,
+        [day.date() for day in examples.index["as_of"].unique()],
         version.model_version,
         role,
     )
@@ -139,59 +203,78 @@ def _rows(
     warehouse: Warehouse,
     declared: Signal,
     version: ModelVersion,
-    windows: Windows,
+    loaded: Version,
+    examples: Examples,
     night: Night,
     calendar: Sessions,
     run_id: str,
     role: Role,
 ) -> pd.DataFrame:
     settings = warehouse.settings
-    view = feature_view(windows.view)
+    view = feature_view(examples.view)
     published_at = night.time()
-    value = pd.Series(load(settings, version).predict(windows.X))
-    if not np.isfinite(value.to_numpy("float64")).all():
+    forecast = loaded.forecast(examples)
+    if not np.isfinite(forecast).all():
         raise LookbackError(
             f"{declared.name}: {version.model_version} gave a score that is not finite"
         )
-    return pd.DataFrame(
+    n, steps, k = forecast.shape
+    named = targets_of(version.made_by)
+    entity = examples.index["entity"].astype("str").to_numpy()
+    known_at = examples.index["known_at"].take(np.repeat(np.arange(n), steps * k))
+    rows = pd.DataFrame(
         {
             "signal": declared.name,
-            "entity": windows.index["entity"],
-            "as_of": windows.index["as_of"],
-            "horizon": view.horizon,
+            "entity": np.repeat(entity, steps * k)
+            if not named
+            else np.tile(np.array(list(named.values())), n * steps),
+            "as_of": np.repeat(examples.index["as_of"].to_numpy(), steps * k),
+            "horizon": np.tile(np.repeat(np.arange(1, steps + 1) * view.horizon, k), n),
             "horizon_unit": view.horizon_unit,
             "role": role,
-            "known_at": windows.index["known_at"],
+            "known_at": known_at.reset_index(drop=True),
             "tradable_from": tradable_from(
                 calendar, published_at, settings.publication_delay_minutes
             ),
-            "value": value,
-            "q05": None,
-            "q50": None,
-            "q95": None,
-            "probability": None,
-            # a rank says nothing about a signal of one entity
-            "rank": value.rank(pct=True) if len(value) > 1 else None,
+            **_scores(version, loaded, examples, forecast),
             "model": version.model,
             "model_version": version.model_version,
-            "feature_view": windows.view,
-            "feature_version": windows.version,
-            "data_snapshot": windows.data_snapshot,
+            "feature_view": examples.view,
+            "feature_version": examples.version,
+            "data_snapshot": examples.data_snapshot,
             "published_at": pd.Timestamp(published_at),
             "run_id": run_id,
         }
     )
+    # a rank says nothing about a signal of one entity
+    of_the_same = rows.groupby(["as_of", "horizon"])["value"]
+    alone = of_the_same.transform("count") == 1
+    rows["rank"] = of_the_same.rank(pct=True).mask(alone | bool(named))
+    return rows[list(CONTRACT)]
 
 
-def _write(
-    warehouse: Warehouse,
-    declared: Signal,
-    version: ModelVersion,
-    rows: pd.DataFrame,
-    known: pd.DataFrame,
-) -> Scored:
-    """Append revisions of the rows that are new or differ; replace them among the newest."""
-    before = known.set_index("entity").reindex(rows["entity"])
+def _scores(
+    version: ModelVersion, loaded: Version, examples: Examples, forecast: Floats
+) -> dict[str, Any]:
+    """Value, quantiles and probability, one for each entity, step and target: (n·H·k,) each."""
+    manifest = loaded.manifest
+    scores: dict[str, Any] = {"value": forecast.ravel()}
+    around = tasks.with_quantiles(manifest.quantiles, version.made_by, forecast, examples)
+    scores |= {name: around[name].ravel() if around else None for name in QUANTILES}
+    return scores | {"probability": forecast.ravel() if manifest.gives_probability else None}
+
+
+def _write(warehouse: Warehouse, rows: pd.DataFrame, known: pd.DataFrame) -> tuple[int, int]:
+    """Append revisions of the rows that are new or differ; replace them among the newest.
+
+    Returns
+    -------
+    new, revised
+        How many rows of each there were.
+    """
+    key = ["entity", "as_of", "horizon"]
+    before = known.astype({"entity": "str"}).set_index(key)
+    before = before.reindex(pd.MultiIndex.from_frame(rows[key]))
     is_new = before["revision"].isna().to_numpy()
     same = ~is_new
     for column in SCORES:
@@ -208,13 +291,7 @@ def _write(
                 f"DELETE FROM main.signals s USING {incoming} i WHERE {matches}"
             )
         warehouse.append(signals, revisions[CONTRACT])
-    return Scored(
-        declared.name,
-        version.model_version,
-        len(rows),
-        int(is_new.sum()),
-        int((~same & ~is_new).sum()),
-    )
+    return int(is_new.sum()), int((~same & ~is_new).sum())
 
 
 def refresh_latest(warehouse: Warehouse, calendar: Sessions, session: object) -> None:

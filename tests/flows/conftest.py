@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from models import recipes
+from models import catalog
+from models.recipes import Recipe
 
 
 @pytest.fixture(scope="session")
@@ -26,14 +27,15 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def quick_recipe(monkeypatch: pytest.MonkeyPatch) -> recipes.Recipe:
-    """The real network, trained for two epochs on two years."""
+def quick_recipe(monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """Nights with one signal: the chapter's network, trained for two epochs on two years."""
     from datetime import date
 
-    quick = recipes.RECIPES["sp500_next_close"].with_changes(
+    quick = catalog.recipe("sp500_next_close").with_changes(
         max_epochs=2, train_from=date(2016, 6, 1)
     )
-    monkeypatch.setitem(recipes.RECIPES, "sp500_next_close", quick)
+    monkeypatch.setitem(catalog.RECIPES, "sp500_next_close", (quick,))
+    monkeypatch.setenv("LOOKBACK_SIGNALS", '["sp500_next_close"]')
     return quick
 
 

@@ -11,27 +11,27 @@ from db.settings import load_settings
 from db.sources.catalog import sources
 from features.catalog import feature_views
 from flows import steps
-from models import recipes
-from signals.declaration import SIGNALS
+from models.catalog import RECIPES, recipe
+from signals.declaration import chosen_signals
 
 NAME = "sp500_next_close"
 
 
 def one_night(session: date) -> int:
     """Run the night; returns its exit code."""
-    quick = recipes.RECIPES[NAME].with_changes(max_epochs=2, train_from=date(2016, 6, 1))
-    recipes.RECIPES[NAME] = quick
-    settings = load_settings()
+    quick = recipe(NAME).with_changes(max_epochs=2, train_from=date(2016, 6, 1))
+    RECIPES[NAME] = (quick,)
+    settings = load_settings(signals=[NAME])
     run = steps.Run(settings, "nightly", night(settings, sessions(settings.calendar), session))
     with steps.alone(run), steps.running(run):
         catalog = sources(settings)
         for source, request in zip(catalog, steps.requests(run, catalog), strict=True):
             steps.take_over(run, steps.fetch(run, source, request))
         for view in feature_views().values():
-            steps.materialize_view(run, view)
+            steps.materialize_view(run, view, lambda *_: None)
         for name in steps.models_without_champion(run):
-            steps.train(run, name, lambda *_: None)
-        for signal in SIGNALS.values():
+            steps.train(run, name, lambda *_: None, only_first=True)
+        for signal in chosen_signals(settings).values():
             steps.score_signal(run, signal)
         _, exit_code = steps.publish_night(run)
     return exit_code

@@ -15,6 +15,8 @@ import pytest
 from db.errors import SourceError
 from db.publishing import query_published
 from db.settings import Settings, load_settings
+from flows.models import promote_version
+from signals.declaration import SIGNALS
 
 FIRST, NEXT = date(2018, 12, 28), date(2018, 12, 31)
 WITHOUT_RUN_IDS = "SELECT * EXCLUDE (run_id) FROM signals ORDER BY ALL"
@@ -49,7 +51,13 @@ def test_a_week_of_nights(night, own_home: Path) -> None:
     assert all(
         row.fetched == row.unchanged + row.appended + row.quarantined for row in first.deliveries
     )
-    assert first.trained[0]["parameters"] == 1_781
+    trained = {row["model_version"].split("-")[1]: row for row in first.trained}
+    assert set(trained) == {"persistence", "drift", "chapter"}
+    assert trained["chapter"]["parameters"] == 1_781
+    # two epochs are not enough to beat anything
+    assert trained["chapter"]["stage"] == "challenger"
+    (champion,) = (name for name, row in trained.items() if row["stage"] == "champion")
+    assert trained[champion]["reason"].startswith("no network beats this baseline")
     (signal,) = first.signals
     assert (signal["signal"], signal["entity"], signal["as_of"]) == (
         "sp500_next_close",
@@ -68,7 +76,8 @@ def test_a_week_of_nights(night, own_home: Path) -> None:
     assert {row.status for row in again.deliveries} == {"unchanged"}
     assert (again.scored[0].new, again.scored[0].revised, again.scored[0].unchanged) == (0, 0, 1)
     assert rows_hash(settings) == before
-    assert count(settings, "signal_revisions") == count(settings, "model_versions") == 1
+    assert count(settings, "signal_revisions") == 1
+    assert count(settings, "model_versions") == 3
     assert count(settings, "runs") == 2
 
     following = night(session=NEXT)
@@ -78,6 +87,9 @@ def test_a_week_of_nights(night, own_home: Path) -> None:
     assert following.signals[0]["tradable_from"] == date(2019, 1, 2)
     assert count(settings, "signals") == 2
 
+    promote_version(
+        settings, "sp500_next_close", trained["chapter"]["model_version"], "to see it score"
+    )
     learned = night(session=date(2016, 9, 1))
     assert learned.exit_code == 3
     (line,) = learned.missing
@@ -85,6 +97,10 @@ def test_a_week_of_nights(night, own_home: Path) -> None:
     assert "lookback backfill" in line
     assert count(settings, "signals") == 2
     assert learned.signals[0]["as_of"] == NEXT
+    by_network = night(session=NEXT)
+    assert by_network.exit_code == 0
+    assert by_network.signals[0]["model_version"] == trained["chapter"]["model_version"]
+    assert by_network.signals[0]["value"] != following.signals[0]["value"]
 
     check_publication(settings)
     check_readme(settings)
@@ -102,12 +118,17 @@ def check_publication(settings: Settings) -> None:
             JOIN feature_views v ON v.view = s.feature_view AND v.version = s.feature_version
             JOIN data_snapshots d ON d.data_snapshot = s.data_snapshot
             JOIN runs r ON r.run_id = s.run_id
-            WHERE m.labels_known_at < s.known_at AND s.known_at < s.published_at
+            WHERE (m.labels_known_at IS NULL OR m.labels_known_at < s.known_at)
+                AND s.known_at < s.published_at
             """
         ).fetchone()
-        assert lineage == (2,)
+        assert lineage == (3,)
         statuses = reader.execute("SELECT status, exit_code FROM runs ORDER BY started_at")
-        assert statuses.fetchall() == [("completed", 0)] * 3 + [("partial", 3)]
+        assert statuses.fetchall() == [
+            *[("completed", 0)] * 3,
+            ("partial", 3),
+            ("completed", 0),
+        ]
         uncommented = reader.execute(
             "SELECT table_name FROM duckdb_tables() WHERE comment IS NULL AND schema_name = 'main'"
         ).fetchall()
@@ -118,7 +139,7 @@ def check_publication(settings: Settings) -> None:
         assert balance == (True,)
     parquet = settings.published.parent / "signals"
     table = pd.read_parquet(parquet)
-    assert sorted(table["as_of"].astype(str)) == ["2018-12-28", "2018-12-31"]
+    assert sorted(table["as_of"].astype(str)) == ["2018-12-28", "2018-12-31", "2018-12-31"]
 
 
 def test_a_source_that_fails_leaves_the_others(
@@ -139,21 +160,21 @@ def test_a_source_that_fails_leaves_the_others(
     assert (note["status"], note["exit_code"]) == ("partial", 3)
 
 
-def test_a_training_that_fails_is_named_and_published_signals_stay(
+def test_a_training_that_fails_is_named_and_a_baseline_scores(
     night, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from db.errors import TrainingError
     from models import training
 
-    def diverge(*_: object, **__: object) -> None:
-        raise TrainingError("sp500_next_close: the loss is not finite")
+    def die(*_: object, **__: object) -> None:
+        raise TrainingError("sp500_next_close: the process died")
 
-    monkeypatch.setattr(training, "train", diverge)
+    monkeypatch.setattr(training, "train", die)
     report = night(session=FIRST)
     assert report.exit_code == 3
-    assert report.missing[0] == "sp500_next_close: the loss is not finite"
-    assert "has no champion" in report.missing[1]
-    assert report.signals == ()
+    assert report.missing == ("sp500_next_close: the process died",)
+    (signal,) = report.signals
+    assert signal["model_version"].split("-")[1] in {"persistence", "drift"}
 
 
 def test_a_holiday_is_a_clean_no_op(night, own_home: Path, monkeypatch) -> None:
@@ -171,24 +192,103 @@ def test_a_holiday_is_a_clean_no_op(night, own_home: Path, monkeypatch) -> None:
 
 def test_weekly_training_compares_with_the_champion(night, quick_recipe, monkeypatch) -> None:
     from flows.train import train
-    from models import recipes
+    from models import catalog
 
     night(session=FIRST)
+    settings = load_settings()
     same = train(models=["sp500_next_close"])
     assert same.exit_code == 0
-    assert same.trained[0]["stage"] == "champion"
-    assert count(load_settings(), "model_versions") == 1
+    assert {row["stage"] for row in same.trained} == {"champion", "challenger"}
+    assert count(settings, "model_versions") == 3
 
     longer = quick_recipe.with_changes(max_epochs=3)
-    monkeypatch.setitem(recipes.RECIPES, "sp500_next_close", longer)
-    other = train(models=["sp500_next_close"])
-    assert other.exit_code == 0
-    (version,) = other.trained
-    assert "against the champion's" in version["reason"]
-    _, stages = query_published(
-        load_settings(), "SELECT stage, count(*) FROM model_versions GROUP BY stage ORDER BY stage"
+    diverging = quick_recipe.with_changes(variant="diverging", learning_rate=1e30, loss="mse")
+    monkeypatch.setitem(catalog.RECIPES, "sp500_next_close", (diverging, longer))
+    other = train(models=["sp500_next_close"], device="cpu")
+    assert other.exit_code == 3
+    assert "sp500_next_close/diverging: the loss is" in other.missing[0]
+    network = next(row for row in other.trained if "chapter" in row["model_version"])
+    assert network["stage"] == "challenger"
+    _, rows = query_published(
+        settings,
+        "SELECT status, stage, count(*) FROM model_versions GROUP BY ALL ORDER BY ALL",
     )
-    assert dict(stages)["champion"] == 1
+    assert rows == [
+        ("failed", "retired", 1),
+        ("trained", "challenger", 3),
+        ("trained", "champion", 1),
+    ]
+    check_models_commands(network["model_version"])
+
+
+def check_models_commands(version: str) -> None:
+    """`models list`, `show`, `promote` and `rollback` on what was trained."""
+    from click.testing import CliRunner
+
+    from flows.cli import main
+
+    def lookback(*arguments: str):
+        return CliRunner().invoke(main, ["models", *arguments])
+
+    listed = json.loads(lookback("list", "--json").stdout)
+    (champion,) = (row["model_version"] for row in listed if row["stage"] == "champion")
+    assert {row["status"] for row in listed} == {"trained", "failed"}
+    shown = lookback("show", "sp500_next_close", version)
+    assert shown.exit_code == 0
+    for said in ("recurrent_1", "1,781", "labels_known_at", "persistence", "loss.png"):
+        assert said in shown.stdout
+    as_json = json.loads(lookback("show", "sp500_next_close", version, "--json").stdout)
+    assert len(as_json["history"]["loss"]) == 3
+    assert set(as_json["baselines"]) == {"persistence", "drift"}
+    (failed,) = (row["model_version"] for row in listed if row["status"] == "failed")
+    refused = lookback("promote", "sp500_next_close", failed, "--reason", "no")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    done = lookback("promote", "sp500_next_close", version, "--reason", "to see it score")
+    assert done.stdout == f"sp500_next_close {version} is champion\n"
+    back = lookback("rollback", "sp500_next_close")
+    assert back.stdout == f"sp500_next_close {champion} is champion again\n"
+    unknown = lookback("show", "sp500_next_close", "20990101-x")
+    assert (unknown.exit_code, "see: lookback models list" in unknown.stderr) == (1, True)
+
+
+def test_a_first_night_has_every_signal(prefect_server, own_home: Path, monkeypatch) -> None:
+    """All systems of prices and macro on the sample profile, each trained for an epoch."""
+    from flows.nightly import nightly
+    from models import catalog
+
+    for name, several in catalog.RECIPES.items():
+        quick = tuple(each.with_changes(max_epochs=1) for each in several)
+        monkeypatch.setitem(catalog.RECIPES, name, quick)
+    report = nightly(session=FIRST)
+    assert (report.exit_code, report.missing) == (0, ())
+    rows = {name: [row for row in report.signals if row["signal"] == name] for name in SIGNALS}
+    assert {name: len(found) for name, found in rows.items()} == {
+        "sp500_next_close": 1,
+        "equity_week_direction": 20,
+        "macro_outlook": 2,
+        "macro_path": 24,
+    }
+    assert {row["entity"] for row in rows["macro_path"]} == {"BAA", "CPILFESL"}
+    assert sorted({row["horizon"] for row in rows["macro_path"]}) == list(range(1, 13))
+    settings = load_settings()
+    _, found = query_published(
+        settings,
+        """
+        SELECT signal, bool_and(q05 <= value AND value <= q95), bool_and(rank BETWEEN 0 AND 1)
+        FROM signals GROUP BY signal ORDER BY signal
+        """,
+    )
+    assert found == [
+        ("equity_week_direction", None, True),
+        ("macro_outlook", True, None),
+        ("macro_path", True, None),
+        ("sp500_next_close", True, None),
+    ]
+    again = nightly(session=FIRST)
+    assert [done.unchanged for done in again.scored] == [done.rows for done in again.scored]
+    monday = nightly(session=NEXT)
+    assert "equity_week_direction" not in {done.signal for done in monday.scored}
+    assert monday.exit_code == 0
 
 
 def check_readme(settings: Settings) -> None:

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from db.errors import TrainingError
-from features.windows import Windows
-from models.spans import split
+from models.examples import Examples
+from models.spans import split, split_at, walk_forward
 
 
 def panel(sessions, entities, horizon, label_delay_hours, unknown):
-    """Windows of a panel whose labels come `horizon` sessions later, some never."""
+    """Examples of a panel whose labels come `horizon` sessions later, some never."""
     days = pd.bdate_range("2016-01-04", periods=sessions)
     as_of = days.repeat(entities)
     known_at = (as_of + pd.Timedelta(hours=27)).tz_localize("UTC")
@@ -28,8 +28,9 @@ def panel(sessions, entities, horizon, label_delay_hours, unknown):
     )
     index["label_known_at"] = labels.array
     n = len(index)
-    y = np.where(labels.isna(), np.nan, np.arange(n)).astype("f4")
-    return Windows(np.zeros((n, 2, 1), "f4"), y, index, "view", "v", "s")
+    y = np.where(labels.isna(), np.nan, np.arange(n)).astype("f4")[:, None, None]
+    X, last = np.zeros((n, 2, 1), "f4"), np.zeros((n, 1))
+    return Examples(X, last, last[:, None], y, index, "view", "v", "s")
 
 
 @settings(deadline=None, max_examples=60)
@@ -40,9 +41,9 @@ def test_no_label_reaches_into_the_next_span(data):
     validation, test = data.draw(st.integers(1, 15)), data.draw(st.integers(1, 15))
     rows = sessions * entities
     unknown = data.draw(st.lists(st.booleans(), min_size=rows, max_size=rows))
-    windows = panel(sessions, entities, horizon, delay, unknown)
+    examples = panel(sessions, entities, horizon, delay, unknown)
     try:
-        spans = split(windows, validation, test)
+        spans = split(examples, validation, test)
     except TrainingError:
         return
     parts = [spans.train.index, spans.validation.index, spans.test.index]
@@ -51,28 +52,62 @@ def test_no_label_reaches_into_the_next_span(data):
         assert earlier["as_of"].max() < later["as_of"].min()
     assert spans.labels_known_at < spans.test.index["known_at"].min()
     assert not any(part["label_known_at"].isna().any() for part in parts)
-    labelled = int((~np.isnan(windows.y)).sum())
+    labelled = int((~np.isnan(examples.y)).sum())
     assert sum(map(len, parts)) + spans.purged == labelled
     assert spans.test.index["as_of"].nunique() == test
 
 
-def test_one_boundary_row_is_purged_on_each_side(windows):
-    spans = split(windows, 30, 20)
+def test_one_boundary_row_is_purged_on_each_side(examples):
+    spans = split(examples, 30, 20)
     assert (len(spans.validation), len(spans.test), spans.purged) == (29, 20, 2)
-    assert len(spans.train) == len(windows) - 1 - 30 - 20 - 1
+    assert len(spans.train) == len(examples) - 1 - 30 - 20 - 1
 
 
-def test_train_from_is_the_first_as_of(windows):
-    start = windows.index["as_of"].iloc[40].date()
-    assert split(windows, 30, 20, start).train.index["as_of"].min().date() == start
+def test_train_from_is_the_first_as_of(examples):
+    start = examples.index["as_of"].iloc[40].date()
+    assert split(examples, 30, 20, start).train.index["as_of"].min().date() == start
 
 
-def test_rows_stay_with_their_labels(windows):
-    spans = split(windows, 30, 20)
-    np.testing.assert_array_equal(spans.test.y, windows.y[-21:-1])
+def test_rows_stay_with_their_labels(examples):
+    spans = split(examples, 30, 20)
+    np.testing.assert_array_equal(spans.test.y, examples.y[-21:-1])
 
 
 @pytest.mark.parametrize(("validation", "test"), [(200, 100), (1, 20), (0, 20)])
-def test_too_little_history_is_refused(windows, validation, test):
+def test_too_little_history_is_refused(examples, validation, test):
     with pytest.raises(TrainingError, match=r"lengthen|needed"):
-        split(windows, validation, test)
+        split(examples, validation, test)
+
+
+def test_rows_that_lie_side_by_side_are_not_copied(examples):
+    spans = split(examples, 30, 20)
+    assert all(
+        np.shares_memory(span.X, examples.X) for span in (spans.train, spans.validation, spans.test)
+    )
+
+
+def test_walk_forward_covers_every_test_date_once(examples):
+    dates = np.unique(examples.index["as_of"].to_numpy("datetime64[D]"))
+    first = dates[100].astype(object)
+    cuts = list(walk_forward(dates, first, test=40, validation=30))
+    tested = [
+        day
+        for cut in cuts
+        for day in dates
+        if cut.test_from <= day.astype(object) and (cut.until is None or day < cut.until)
+    ]
+    assert tested == dates[100:].tolist()
+    assert {cut.train_from for cut in cuts} == {None}
+    assert [cut.validation_from for cut in cuts] == [dates[at - 30] for at in range(100, 249, 40)]
+    spans = split_at(examples, cuts[1])
+    assert spans.labels_known_at < spans.test.index["known_at"].min()
+    assert spans.test.index["as_of"].nunique() == 40
+
+
+def test_a_sliding_span_has_one_length(examples):
+    dates = np.unique(examples.index["as_of"].to_numpy("datetime64[D]"))
+    cuts = list(walk_forward(dates, dates[100].astype(object), test=40, validation=30, train=50))
+    spans = [split_at(examples, cut) for cut in cuts]
+    assert [span.train.index["as_of"].nunique() for span in spans] == [49] * len(spans)
+    begins = [span.train.index["as_of"].min().date() for span in spans]
+    assert begins == dates[[20, 60, 100, 140]].tolist()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ from db.warehouse import Warehouse, open_warehouse
 from features.catalog import feature_view
 from features.materialize import materialize
 from features.view import Input
+from models import examples, registry
+from models.catalog import recipe
 from signals import scoring
 from signals.declaration import SIGNALS
 from signals.scoring import Scored
@@ -33,9 +36,12 @@ class FakeModel:
 
     step: float = 1.0
     loaded: list[str] = field(default_factory=list)
+    manifest: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(quantiles=None, gives_probability=False)
+    )
 
-    def predict(self, X):
-        return X[:, -1, 0].astype("float64") + self.step
+    def forecast(self, examples):
+        return examples.last[:, None, :].repeat(examples.y.shape[1], axis=1) + self.step
 
 
 class Desk:
@@ -48,7 +54,7 @@ class Desk:
 
     @property
     def view(self):
-        return scoring.feature_view(scoring.recipe(SIGNAL.model).view)
+        return scoring.feature_view(recipe(SIGNAL.model).view)
 
     def cutoff(self, session: date) -> datetime:
         return self.calendar.close(session) + timedelta(hours=6)
@@ -93,7 +99,7 @@ class Desk:
                 "model_version": name,
                 "status": "trained",
                 "stage": stage,
-                "recipe": {},
+                "recipe": recipe(SIGNAL.model).to_json(),
                 "feature_view": self.view.name,
                 "feature_version": self.view.version,
                 "data_snapshot": "snapshot of training",
@@ -177,6 +183,7 @@ def model(monkeypatch) -> FakeModel:
         return fake
 
     monkeypatch.setattr(scoring, "load", load)
+    monkeypatch.setattr(registry.artefacts, "verify", lambda folder, sha256: None)
     return fake
 
 
@@ -187,7 +194,8 @@ def panel(monkeypatch):
 
     view = feature_view("sp500_close")
     wide = replace(view, inputs=(Input("observations", memory=0),), window=5)
-    monkeypatch.setattr(scoring, "feature_view", lambda name: wide)
+    for module in (scoring, examples, registry):
+        monkeypatch.setattr(module, "feature_view", lambda name: wide)
     return wide
 
 
@@ -197,7 +205,7 @@ def constant(monkeypatch):
 
     def answer(model, value):
         monkeypatch.setattr(
-            model, "predict", lambda X: np.full(len(X), value, dtype="float64"), raising=False
+            model, "forecast", lambda given: np.full(given.y.shape, value), raising=False
         )
 
     return answer

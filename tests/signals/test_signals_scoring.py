@@ -1,13 +1,20 @@
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pytest
 
 from db.clock import Night
 from db.errors import LookAheadError, LookbackError, RegistryError, UsageError
+from db.tables import observations
 from db.tables import signals as signals_table
 from db.warehouse import Warehouse
+from features.catalog import feature_view
+from features.materialize import materialize
+from models import registry
+from models.catalog import recipe
 from models.registry import ModelVersion
 from signals import scoring
 from signals.declaration import SIGNALS, signal
@@ -312,7 +319,9 @@ def test_a_missing_artefact_is_refused(desk):
 
 def test_an_unknown_signal_lists_what_there_is():
     assert signal("sp500_next_close") is SIGNALS["sp500_next_close"]
-    with pytest.raises(UsageError, match="no signal 'sp500'; there are: sp500_next_close"):
+    with pytest.raises(
+        UsageError, match="no signal 'sp500'; there are: equity_week_direction, macro_outlook"
+    ):
         signal("sp500")
 
 
@@ -433,3 +442,116 @@ def test_the_scores_of_the_contract_are_compared(desk):
     contract = {column.name for column in signals_table.columns}
     assert set(scoring.SCORES) <= contract
     assert contract == set(scoring.CONTRACT)
+
+
+# --------------------------------------------------- weekly, monthly, several steps at once
+
+
+NEXT_CLOSE = SIGNALS["sp500_next_close"]
+
+
+def test_a_weekly_signal_is_due_on_the_last_session_of_its_week(desk, monkeypatch):
+    weekly = SIGNALS["equity_week_direction"]
+    assert scoring.is_due(desk.warehouse, weekly, desk.night(MONDAY), desk.calendar)
+    champion = SimpleNamespace(feature_view="equity_weekly_return")
+    monkeypatch.setattr(scoring, "champion", lambda *_: champion)
+    due = {
+        day: scoring.is_due(desk.warehouse, weekly, desk.night(day), desk.calendar)
+        for day in (FRIDAY, MONDAY, date(2018, 3, 29), date(2018, 3, 28))
+    }
+    # the 30th of March 2018 was Good Friday
+    assert due == {FRIDAY: True, MONDAY: False, date(2018, 3, 29): True, date(2018, 3, 28): False}
+    daily = SimpleNamespace(feature_view="sp500_close")
+    monkeypatch.setattr(scoring, "champion", lambda *_: daily)
+    assert scoring.is_due(desk.warehouse, NEXT_CLOSE, desk.night(MONDAY), desk.calendar)
+
+
+PATH = SIGNALS["macro_path"]
+
+
+def put_months(desk, last="2018-10-01", count=60):
+    """A pair of monthly series whose values are known six weeks after their month began."""
+    months = pd.date_range(end=last, periods=count, freq="MS")
+    for series, level in (("BAA", 5.0), ("CPILFESL", 250.0)):
+        rows = pd.DataFrame(
+            {
+                "source": f"sample.{series}",
+                "series": series,
+                "period": months,
+                "value": level + 0.01 * np.arange(count),
+                "known_at": (months + pd.Timedelta(days=45)).tz_localize("UTC"),
+                "ingested_at": pd.Timestamp("2030-01-01", tz="UTC"),
+                "run_id": "run of the night",
+            }
+        )
+        desk.warehouse.append(observations, rows)
+    view = feature_view("macro_annual_change_sample")
+    materialize(desk.warehouse, view)
+    desk.version(
+        model="macro_path",
+        artefact="macro_path/v1",
+        recipe=recipe("macro_path", profile="sample").to_json(),
+        feature_view=view.name,
+        feature_version=view.version,
+    )
+
+
+def score_path(desk, session):
+    night = desk.night(session)
+    return scoring.score(desk.warehouse, PATH, night, desk.calendar, "run of the night")
+
+
+def test_a_months_value_is_scored_as_of_the_first_session_that_knew_it(desk, model):
+    put_months(desk)
+    # October's values were known at midnight, three hours before the cut-off of the 14th
+    done = score_path(desk, FRIDAY)
+    assert (done.rows, done.new) == (24, 24)
+    rows = desk.rows()
+    assert {row["as_of"] for row in rows} == {date(2018, 11, 14)}
+    assert {row["entity"] for row in rows} == {"BAA", "CPILFESL"}
+    assert {(row["horizon"], row["horizon_unit"]) for row in rows} == {
+        (ahead, "month") for ahead in range(1, 13)
+    }
+    assert {row["rank"] for row in rows} == {None}
+    assert {row["known_at"] for row in rows} == {pd.Timestamp("2018-11-15", tz="UTC")}
+    # nothing new in the month: nothing to say
+    again = score_path(desk, MONDAY)
+    assert (again.new, again.revised, again.unchanged) == (0, 0, 24)
+
+
+def test_quantiles_and_probabilities_are_those_of_the_manifest(desk, model):
+    put_months(desk)
+    offsets = {name: [[shift] * 2] * 12 for name, shift in (("q05", -1), ("q50", 0), ("q95", 2))}
+    model.manifest = SimpleNamespace(
+        quantiles={"offsets": offsets, "relative": False, "n": 40}, gives_probability=True
+    )
+    score_path(desk, FRIDAY)
+    for row in desk.rows():
+        around = [row[name] - row["value"] for name in ("q05", "q50", "q95")]
+        assert around == pytest.approx([-1, 0, 2])
+        assert row["probability"] == row["value"]
+
+
+# ------------------------------------------------------------------ a champion that is damaged
+
+
+def test_where_the_champion_is_damaged_the_last_good_one_scores(desk, model, monkeypatch):
+    desk.history(FRIDAY)
+    for number, name in enumerate(("v1", "v2", "v3")):
+        desk.version(name, stage="challenger", seed=number)
+        registry.promote(desk.warehouse, NEXT_CLOSE.model, name, "by hand", "run")
+
+    def verify(folder, sha256):
+        if folder.name in {"v3", "v2"}:
+            raise RegistryError(f"{folder.name}/model.keras was altered after training")
+
+    monkeypatch.setattr(registry.artefacts, "verify", verify)
+    done = desk.score(desk.night(FRIDAY))
+    assert (done.model_version, done.new) == ("v1", 1)
+    assert done.problem == (
+        "sp500_next_close: v3/model.keras was altered after training; v1 scored in its place"
+    )
+    (row,) = desk.rows()
+    assert row["model_version"] == "v1"
+    # the champion is another one only when somebody says so
+    assert registry.champion(desk.warehouse, NEXT_CLOSE.model).model_version == "v3"

@@ -1,0 +1,1 @@
+"""Reproduction: the chapter's systems under its own protocol and under an honest one."""

@@ -93,10 +93,14 @@ def new_store(home: Path) -> Settings:
     return settings
 
 
-def in_own_process(module: str, arguments: Sequence[str]) -> dict[str, Any]:
+def in_own_process(module: str, arguments: Sequence[str], **environment: str) -> dict[str, Any]:
     """What `python -m module arguments` prints as its last line of JSON."""
     done = subprocess.run(
-        [sys.executable, "-m", module, *arguments], check=True, capture_output=True, text=True
+        [sys.executable, "-m", module, *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result

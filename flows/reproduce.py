@@ -25,7 +25,7 @@ from flows.reference import SESSION, reference_folder, reference_store
 from models import backend, evaluation, tasks
 from models.encoding import Floats, Scale
 from models.examples import Examples, read_examples
-from models.recipes import Recipe
+from models.recipes import LISTS, Recipe
 from models.reproduction import page, pictures, tradable
 from models.reproduction.figures import Measured, in_time, measure
 from models.reproduction.systems import QUICK_SYMBOLS, SYSTEMS, System, quick
@@ -250,4 +250,4 @@ class _Run:
 
 def _inputs(recipe: Recipe) -> str:
     """What tells the examples of one recipe from those of another."""
-    return repr((recipe.view, recipe.features, recipe.targets, recipe.moves, recipe.steps))
+    return repr([recipe.view, *(getattr(recipe, name) for name in LISTS), recipe.steps])

@@ -69,6 +69,9 @@ class Layers:
         (`models.layers.StateAttention`): asked once by the last state, or at each step of the
         decoder by its own.
     mask_value : a step all of whose features have this value is not there.
+    patch : steps that are read as one, side by side: windows of 52 weeks in patches of 4 are
+        13 steps, in a quarter of the time (Nie et al., "A Time Series is Worth 64 Words",
+        ICLR 2023).
     embedding : width of a symbol's row.
     dense, dense_activation, dense_dropout : width of each dense layer before the output,
         linear if no activation is named, and the share dropped before each.
@@ -95,6 +98,7 @@ class Layers:
     skip: Literal["add", "concat"] | None = None
     layer_norm: bool = False
     attention: Literal["dot", "additive"] | None = None
+    patch: PositiveInt = 1
     mask_value: FiniteFloat | None = None
     embedding: PositiveInt = 10
     dense: tuple[PositiveInt, ...] = ()
@@ -129,6 +133,11 @@ class Layers:
             f"residual_features names one of features 0..{shape.n_features - 1} for each of "
             f"{shape.outputs} outputs": self.residual is not None
             and (len(followed) != shape.outputs or max(followed) >= shape.n_features),
+            f"patch must divide the {shape.window} steps of a window": bool(
+                shape.window % self.patch
+            ),
+            "mask_value is of steps, not of patches": self.mask_value is not None
+            and self.patch > 1,
             "decoder needs several steps ahead": self.decoder and shape.steps == 1,
             "decoder without attention is given the last layer's state alone, before layer_norm "
             "and skip": self.decoder
@@ -227,7 +236,7 @@ def recurrent(shape: Shape, options: Layers) -> keras.Model:
     window = inputs["window"]
     if options.mask_value is not None:
         window = keras.layers.Masking(options.mask_value, name="masking")(window)
-    encoded = _encode(window, options)
+    encoded = _encode(_patched(window, shape, options), options)
     static = _static(inputs, shape, options)
     if options.decoder:
         outputs = _decode(window, encoded, static, inputs.get("teacher"), shape, options)
@@ -250,6 +259,16 @@ def _inputs(shape: Shape, options: Layers) -> dict[str, Tensor]:
     if options.teacher_forcing:
         inputs["teacher"] = keras.Input((shape.steps, shape.outputs), name="teacher")
     return inputs
+
+
+def _patched(window: Tensor, shape: Shape, options: Layers) -> Tensor:
+    """Steps side by side: (batch, T / p, p * F)."""
+    import keras
+
+    if options.patch == 1:
+        return window
+    patches = (shape.window // options.patch, options.patch * shape.n_features)
+    return keras.layers.Reshape(patches, name="patches")(window)
 
 
 def _static(inputs: Mapping[str, Tensor], shape: Shape, options: Layers) -> list[Tensor]:

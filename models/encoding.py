@@ -162,22 +162,30 @@ class Encoding:
 
     def targets(self, examples: Examples) -> npt.NDArray[np.float32]:
         """What the network learns: float32 (n, k), or (n, H, k) for several steps."""
-        scaled = self.target.transform(learned_of(self.learns, examples)).astype("float32")
+        scaled = self._scaled(learned_of(self.learns, examples)).astype("float32")
         return scaled[:, 0] if scaled.shape[1] == 1 else scaled
+
+    def _scaled(self, learned: Floats) -> Floats:
+        """Labels (n, H, k) on the scale of what is learned, which may differ from step to step."""
+        columns = learned.reshape(len(learned), -1, len(self.target.offset))
+        return self.target.transform(columns).reshape(learned.shape)
 
     def teacher(self, examples: Examples) -> npt.NDArray[np.float32]:
         """What precedes each step, for networks that are taught with it: float32 (n, H, k).
 
         Steps that are not known yet are zero.
         """
-        learned = learned_of(self.learns, examples)
-        before = examples.last if self.learns == "value" else np.zeros_like(examples.last)
-        scaled = self.target.transform(np.concatenate([before[:, None], learned[:, :-1]], axis=1))
-        return np.nan_to_num(scaled).astype("float32")
+        scaled = self._scaled(learned_of(self.learns, examples))
+        before = np.zeros_like(examples.last)
+        if self.learns == "value":
+            before = self.target.transform(examples.last)
+        taught = np.concatenate([before[:, None], scaled[:, :-1]], axis=1)
+        return np.nan_to_num(taught).astype("float32")
 
     def forecast(self, outputs: npt.NDArray[Any], examples: Examples) -> Floats:
         """Outputs in the target's unit: float64 (n, H, k); scores are as the network gave them."""
-        raw = self.target.inverse(np.asarray(outputs).reshape(examples.y.shape))
+        columns = np.asarray(outputs).reshape(len(examples), -1, len(self.target.offset))
+        raw = self.target.inverse(columns).reshape(examples.y.shape)
         if self.learns == "change":
             moved: Floats = raw + examples.unmoved
             return moved
@@ -259,5 +267,6 @@ def _scales(recipe: Recipe, train: Examples, learned: Floats) -> tuple[Scale, Sc
         return fit(train.X), Scale.identity(k)
     if recipe.learns == "value":
         return fit(train.X), fit(learned)
-    # a network that answers zero forecasts no change
-    return fit(train.X), Scale.standard(learned, centred=False)
+    # a network that answers zero forecasts no change; far ahead there is more of it
+    steps = learned.reshape(len(learned), -1)
+    return fit(train.X), Scale.standard(steps, centred=False)

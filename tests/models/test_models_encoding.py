@@ -82,8 +82,24 @@ def test_what_precedes_each_step_teaches_it(small_recipe, examples):
     teacher, targets = encoding.teacher(path), encoding.targets(path)
     np.testing.assert_array_equal(teacher[:, 1:], targets[:, :-1])
     np.testing.assert_allclose(encoding.target.inverse(teacher[:, 0]), path.last, rtol=1e-6)
-    changes = Encoding.fit(recipe.with_changes(learns="change"), path).teacher(path)
-    assert (changes[:, 0] == 0).all()
+    changes = Encoding.fit(recipe.with_changes(learns="change"), path)
+    taught = changes.teacher(path)
+    assert (taught[:, 0] == 0).all()
+    np.testing.assert_array_equal(taught[:, 1:], changes.targets(path)[:, :-1])
+
+
+def test_each_step_of_a_change_has_a_scale_of_its_own(small_recipe, examples):
+    """What is far ahead moves more; learned on one scale, the near steps would not count."""
+    y = np.concatenate([examples.y, examples.y * 3], axis=1)
+    path = replace(examples, y=y, unmoved=np.repeat(examples.unmoved, 2, axis=1))
+    path = path.take(path.labelled)
+    recipe = small_recipe.with_changes(task="path", steps=2, learns="change", scaling="standard")
+    encoding = Encoding.fit(recipe, path)
+    targets = encoding.targets(path)
+    np.testing.assert_allclose(np.sqrt(np.mean(targets**2, axis=0)), 1, rtol=1e-5)
+    np.testing.assert_allclose(encoding.forecast(targets, path), path.y, rtol=1e-5)
+    restored = Encoding.from_json(json.loads(json.dumps(encoding.to_json())))
+    np.testing.assert_array_equal(restored.targets(path), targets)
 
 
 def test_ranks_are_of_one_date():

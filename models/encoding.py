@@ -163,12 +163,14 @@ class Encoding:
     def targets(self, examples: Examples) -> npt.NDArray[np.float32]:
         """What the network learns: float32 (n, k), or (n, H, k) for several steps."""
         scaled = self._scaled(learned_of(self.learns, examples)).astype("float32")
-        return scaled[:, 0] if scaled.shape[1] == 1 else scaled
+        targets: npt.NDArray[np.float32] = scaled[:, 0] if scaled.shape[1] == 1 else scaled
+        return targets
 
     def _scaled(self, learned: Floats) -> Floats:
         """Labels (n, H, k) on the scale of what is learned, which may differ from step to step."""
         columns = learned.reshape(len(learned), -1, len(self.target.offset))
-        return self.target.transform(columns).reshape(learned.shape)
+        scaled: Floats = self.target.transform(columns).reshape(learned.shape)
+        return scaled
 
     def teacher(self, examples: Examples) -> npt.NDArray[np.float32]:
         """What precedes each step, for networks that are taught with it: float32 (n, H, k).

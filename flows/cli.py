@@ -204,13 +204,15 @@ def models() -> None:
 @JSON
 def models_list(as_json: bool) -> None:
     """Show every model version with its stage and its figure beside the best baseline's."""
-    from flows.models import COLUMNS, list_versions
+    from flows.display import VERSION_COLUMNS
+    from flows.models import list_versions
 
     rows = list_versions(_settings())
     if as_json:
         _print_json(rows)
     else:
-        _print_rows(COLUMNS, [list(row.values()) for row in rows], "model versions")
+        shown = [[row[name] for name in VERSION_COLUMNS] for row in rows]
+        _print_rows(VERSION_COLUMNS, shown, "model versions")
 
 
 @models.command("show")

@@ -21,6 +21,19 @@ SIGNALS_LATEST = """
     ORDER BY signal, signals_latest.horizon, entity
 """
 
+# Of a version, what fits on a line.
+VERSION_COLUMNS = (
+    "model",
+    "model_version",
+    "stage",
+    "parameters",
+    "metric",
+    "test",
+    "best_baseline",
+    "baseline_test",
+    "seconds",
+)
+
 WIDE = 170
 NAME_WIDTH = 28
 
@@ -101,14 +114,7 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    if report.trained:
-        columns = list(report.trained[0])
-        print_table(
-            columns,
-            [[row[name] for name in columns] for row in report.trained],
-            "trained",
-            console,
-        )
+    print_trained(report.trained, console)
     columns = ["signal", "entity", "as_of", "horizon", "value", "last", "tradable_from", "age"]
     print_table(
         columns,
@@ -127,13 +133,25 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
     )
 
 
+def print_trained(trained: Sequence[dict[str, Any]], console: Console) -> None:
+    """Print versions, the best baseline's figure beside each, and why the champions are it."""
+    if not trained:
+        return
+    rows = [[row[name] for name in VERSION_COLUMNS] for row in trained]
+    print_table(VERSION_COLUMNS, rows, "trained", console)
+    for row in trained:
+        if row["stage"] == "champion":
+            console.print(
+                f"{row['model']}: {escape(row['model_version'])}, {escape(row['reason'])}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
 def print_training(report: TrainReport) -> None:
     """Print the versions that a training made, the baseline's error beside theirs."""
     console = new_console()
-    if report.trained:
-        columns = list(report.trained[0])
-        rows = [[row[name] for name in columns] for row in report.trained]
-        print_table(columns, rows, "trained", console)
+    print_trained(report.trained, console)
     for line in report.missing:
         console.print(f"[yellow]missing[/] {escape(line)}", highlight=False, soft_wrap=True)
     console.print(
@@ -142,6 +160,11 @@ def print_training(report: TrainReport) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def is_figure(value: Any) -> bool:
+    """Whether it fits a cell: a number or none."""
+    return value is None or isinstance(value, int | float)
 
 
 def print_version(shown: dict[str, Any]) -> None:
@@ -159,7 +182,7 @@ def print_version(shown: dict[str, Any]) -> None:
         rows = [[name, *(span[column] for column in columns)] for name, span in spans.items()]
         print_table(["span", *columns], rows, "spans", console)
     sides = {"this version": shown["metrics"], **shown["baselines"]}
-    numbers = [name for name, value in shown["metrics"].items() if not isinstance(value, dict)]
+    numbers = [name for name, value in shown["metrics"].items() if is_figure(value)]
     rows = [[name, *(side.get(name) for side in sides.values())] for name in numbers]
     print_table(["test span", *sides], rows, "figures", console)
     losses = shown["history"]

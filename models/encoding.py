@@ -182,7 +182,8 @@ class Encoding:
         if self.learns == "value":
             before = self.target.transform(examples.last)
         taught = np.concatenate([before[:, None], scaled[:, :-1]], axis=1)
-        return np.nan_to_num(taught).astype("float32")
+        known: npt.NDArray[np.float32] = np.nan_to_num(taught).astype("float32")
+        return known
 
     def forecast(self, outputs: npt.NDArray[Any], examples: Examples) -> Floats:
         """Outputs in the target's unit: float64 (n, H, k); scores are as the network gave them."""

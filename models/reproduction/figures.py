@@ -158,13 +158,19 @@ def _metrics(
         return dict(known)
     scores, label = outcome.forecast[:, 0, 0], test.y[:, 0, 0]
     dates, entities = test.index["as_of"].to_numpy(), test.index["entity"].to_numpy()
-    ranked = evaluation.evaluate_cross_section(
-        scores, label, dates, entities, against=against(outcome)
-    )
+    held = against(outcome)
+    ranked = evaluation.evaluate_cross_section(scores, label, dates, entities, against=held)
     told = evaluation.evaluate_direction(
         scores, label > 0, dates, probabilities=outcome.manifest.gives_probability
     )
-    return {**told, "cross_section": ranked}
+    traded = {
+        name: evaluation.evaluate_direction(
+            scores[known], returns[known] > 0, dates[known], probabilities=False
+        )
+        for name, returns in held.items()
+        for known in [np.isfinite(returns)]
+    }
+    return {**told, "cross_section": ranked, "direction_of": traded}
 
 
 def _compared(forecasters: Mapping[str, Forecaster]) -> Metrics | None:

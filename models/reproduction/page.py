@@ -104,6 +104,7 @@ COLUMNS: Mapping[Task, tuple[Column, ...]] = {
         Column("AUC, pooled", "auc"),
         Column("AUC within weeks", "auc_within_date"),
         Column("its 90 % interval", ("auc_within_date_low", "auc_within_date_high")),
+        Column("within weeks, tradable", "direction_of.tradable.auc_within_date"),
         Column("accuracy", "accuracy"),
         Column("log-loss", "log_loss", 4),
         Column("calibration error", "calibration_error"),
@@ -185,6 +186,8 @@ def _tables(measured: Measured) -> Iterator[str]:
             for each in measured.forecasters.values()
         )
         yield _forecasters(measured, RANKED if has else RANKED[:3])
+        if has:
+            yield _decay(measured)
     if measured.task in {"changes", "path"}:
         yield _by_series(measured)
     if measured.task == "path":
@@ -225,6 +228,18 @@ def spread(values: Sequence[float], digits: int) -> str:
         return "–"
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def _decay(measured: Measured) -> str:
+    """Rank IC of a score with returns that begin some weeks later."""
+    rows = []
+    for each in measured.forecasters.values():
+        of_seeds = [metrics["cross_section"]["decay"] for metrics in each.metrics]
+        if all(step["rank_ic"] is not None for decay in of_seeds for step in decay):
+            curve = np.mean([[step["rank_ic"] for step in decay] for decay in of_seeds], axis=0)
+            rows.append([_named(each), *(f"{value:.4f}" for value in curve)])
+    lags = range(len(rows[0]) - 1) if rows else ()
+    return table(["rank IC, label, weeks later", *(str(lag) for lag in lags)], rows)
 
 
 def _by_series(measured: Measured) -> str:

@@ -39,6 +39,9 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.one_session
 	$(BIN)/python -m benchmarks.window_factors
 	$(BIN)/python -m benchmarks.point_in_time_join --full
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.training epoch
+	$(BIN)/python -m benchmarks.training race
 
 # Each package is pinned with its hash; --no-deps because the locks hold all of them.
 $(VENV)/.installed: requirements.lock pyproject.toml

@@ -69,15 +69,7 @@ def list_versions(settings: Settings) -> list[dict[str, Any]]:
         recipe, metrics, baselines = (
             json.loads(row.pop(name)) for name in ("recipe", "metrics", "baselines")
         )
-        headline = tasks.HEADLINES[recipe["task"]]
-        others = {name: headline.of(figures) for name, figures in baselines.items()}
-        best = headline.best(others)
-        row |= {
-            "metric": headline.name,
-            "test": headline.of(metrics),
-            "best_baseline": best,
-            "baseline_test": others[best] if best else None,
-        }
+        row |= tasks.beside_the_best_baseline(recipe["task"], metrics, baselines)
     return [{name: row[name] for name in COLUMNS} for row in rows]
 
 

@@ -64,18 +64,12 @@ class ModelVersion:
     @property
     def summary(self) -> dict[str, Any]:
         """What a person wants to see first: its figure, and the best baseline's beside it."""
-        headline = tasks.HEADLINES[self.recipe["task"]]
-        others = {name: headline.of(figures) for name, figures in self.baselines.items()}
-        best = headline.best(others)
         return {
             "model": self.model,
             "model_version": self.model_version,
             "stage": self.stage,
             "parameters": self.parameters,
-            "metric": headline.name,
-            "test": headline.of(self.metrics),
-            "best_baseline": best,
-            "baseline_test": others.get(best) if best else None,
+            **tasks.beside_the_best_baseline(self.recipe["task"], self.metrics, self.baselines),
             "labels_known_at": self.labels_known_at,
             "seconds": self.seconds,
             "reason": self.reason,

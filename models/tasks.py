@@ -79,6 +79,27 @@ LOSSES: Mapping[Task, Loss] = {
 }
 
 
+def beside_the_best_baseline(
+    task: Task, metrics: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """`metric`, `test`: the figure of a version; `best_baseline`, `baseline_test`: the best one's.
+
+    Parameters
+    ----------
+    task : what is forecast.
+    metrics, baselines : figures of the version, and of the baselines by name.
+    """
+    headline = HEADLINES[task]
+    others = {name: headline.of(figures) for name, figures in baselines.items()}
+    best = headline.best(others)
+    return {
+        "metric": headline.name,
+        "test": headline.of(metrics),
+        "best_baseline": best,
+        "baseline_test": others[best] if best is not None else None,
+    }
+
+
 def losses(task: Task, forecast: Floats, test: Examples) -> pd.Series[float]:
     """Mean loss of each date; NaN where a forecast is not finite.
 

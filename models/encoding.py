@@ -168,9 +168,13 @@ class Encoding:
 
     def _scaled(self, learned: Floats) -> Floats:
         """Labels (n, H, k) on the scale of what is learned, which may differ from step to step."""
-        columns = learned.reshape(len(learned), -1, len(self.target.offset))
-        scaled: Floats = self.target.transform(columns).reshape(learned.shape)
+        scaled: Floats = self.target.transform(self._columns(learned)).reshape(learned.shape)
         return scaled
+
+    def _columns(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Values (n, H, k) with those that have scales of their own on the last axis."""
+        columns = len(self.target.offset)
+        return values.reshape(len(values), values[:1].size // columns or 1, columns)
 
     def teacher(self, examples: Examples) -> npt.NDArray[np.float32]:
         """What precedes each step, for networks that are taught with it: float32 (n, H, k).
@@ -187,8 +191,8 @@ class Encoding:
 
     def forecast(self, outputs: npt.NDArray[Any], examples: Examples) -> Floats:
         """Outputs in the target's unit: float64 (n, H, k); scores are as the network gave them."""
-        columns = np.asarray(outputs).reshape(len(examples), -1, len(self.target.offset))
-        raw = self.target.inverse(columns).reshape(examples.y.shape)
+        given = np.asarray(outputs).reshape(examples.y.shape)
+        raw = self.target.inverse(self._columns(given)).reshape(given.shape)
         if self.learns == "change":
             moved: Floats = raw + examples.unmoved
             return moved

@@ -185,15 +185,13 @@ EXCESS = view_of(
     ("excess",),
     transform=above_the_rest,
 )
-MACRO = replace(
-    annual_change("macro", "a pair", ("UMCSENT", "sentiment"), ("IPGMFN", "production")), window=1
-)
+MACRO = replace(annual_change("macro", "a pair", "UMCSENT", "IPGMFN"), window=1)
 MACRO_DOUBLED = view_of(
     "macro_doubled",
     (Input("macro", memory=0),),
     ("doubled",),
     entity="series",
-    sql="SELECT entity, date, 2 * sentiment AS doubled, known_at FROM macro",
+    sql="SELECT entity, date, 2 * level_change AS doubled, known_at FROM macro",
     horizon_unit="month",
 )
 VIEWS = (

@@ -93,7 +93,7 @@ def test_sql_works_while_the_store_is_being_written(published: Path) -> None:
     [
         (("nightly", "--session", "2018-12-25"), "no trading day of XNYS; nearest sessions: 2018"),
         (("nightly", "--session", "2090-01-04"), "has not come yet"),
-        (("train", "no_such_model"), "the catalog has: sp500_next_close"),
+        (("train", "no_such_model"), "the catalog has: equity_week_direction, macro_outlook"),
     ],
 )
 def test_wrong_usage(own_home: Path, arguments: tuple[str, ...], said: str) -> None:

@@ -274,7 +274,7 @@ def test_a_first_night_has_every_signal(prefect_server, own_home: Path, monkeypa
     _, found = query_published(
         settings,
         """
-        SELECT signal, bool_and(q05 <= value AND value <= q95), bool_and(rank BETWEEN 0 AND 1)
+        SELECT signal, bool_and(q05 <= q50 AND q50 <= q95), bool_and(rank BETWEEN 0 AND 1)
         FROM signals GROUP BY signal ORDER BY signal
         """,
     )

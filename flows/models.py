@@ -69,7 +69,7 @@ def list_versions(settings: Settings) -> list[dict[str, Any]]:
         recipe, metrics, baselines = (
             json.loads(row.pop(name)) for name in ("recipe", "metrics", "baselines")
         )
-        row |= tasks.beside_the_best_baseline(recipe["task"], metrics, baselines)
+        row.update(tasks.beside_the_best_baseline(recipe["task"], metrics, baselines))
     return [{name: row[name] for name in COLUMNS} for row in rows]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -16,7 +17,7 @@ def peer_python(name: str) -> Path:
     """The interpreter of a peer's environment, made from `<name>.txt` beside this file.
 
     Environments are kept in LOOKBACK_PEERS (default ~/.cache/lookback-peers), one for each
-    content of the file of requirements.
+    content of the file of requirements and of those that it includes.
 
     Raises
     ------
@@ -24,7 +25,7 @@ def peer_python(name: str) -> Path:
         The packages cannot be installed here; pip has said why.
     """
     requirements = HERE / f"{name}.txt"
-    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:8]
+    digest = hashlib.sha256(requirements_of(requirements)).hexdigest()[:8]
     home = Path(os.environ.get("LOOKBACK_PEERS", "~/.cache/lookback-peers")).expanduser()
     folder = home / f"{name}-{digest}"
     python = folder / "bin" / "python"
@@ -35,3 +36,10 @@ def peer_python(name: str) -> Path:
         subprocess.run([python, "-m", "pip", "install", "--quiet", "-r", requirements], check=True)
         done.touch()
     return python
+
+
+def requirements_of(file: Path) -> bytes:
+    """The content of a file of requirements and of each that it includes with `-r`."""
+    content = file.read_bytes()
+    included = re.findall(r"^-r (.+)$", content.decode(), re.MULTILINE)
+    return content + b"".join(requirements_of(file.with_name(name)) for name in included)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from db.errors import LookbackError, UsageError
 from db.sessions import sessions
 from db.settings import Settings, load_settings
 from db.sources.catalog import sources
-from features.catalog import feature_view
+from features.catalog import feature_views
+from features.view import FeatureView
 from flows import steps
 
 FOLDER_VARIABLE = "LOOKBACK_REFERENCE_DATA"
@@ -92,7 +93,7 @@ def _strings(values: Any) -> Any:
 def reference_store(
     home: Path,
     drops: Sequence[str],
-    views: Sequence[str],
+    views: Collection[str],
     say: Callable[[str], None],
     symbols: int | None = None,
 ) -> Settings:
@@ -104,7 +105,7 @@ def reference_store(
     ----------
     home : folder of the store.
     drops : which of `DROPS` it holds.
-    views : that are materialized.
+    views : that are materialized, and those that they read.
     say : told what is being done.
     symbols : of the bars, only so many of the symbols; all if left out.
 
@@ -127,8 +128,17 @@ def reference_store(
                 raise LookbackError(f"{source.name}: {'; '.join(delivery.problems)}")
         shutil.rmtree(run.staging, ignore_errors=True)
         done.write_text(json.dumps(sorted({*there, *drops})))
-    for name in views:
-        say(f"materialize {name}")
-        steps.materialize_view(run, feature_view(name), lambda *_: None)
+    for view in _with_those_beneath(views):
+        say(f"materialize {view.name}")
+        steps.materialize_view(run, view, lambda *_: None)
     run.reads.forget()
     return settings
+
+
+def _with_those_beneath(names: Collection[str]) -> list[FeatureView]:
+    """The views and those that they read, each after these."""
+    wanted = set(names)
+    for view in reversed(feature_views().values()):
+        if view.name in wanted:
+            wanted |= {given.table for given in view.inputs if not given.is_raw}
+    return [view for name, view in feature_views().items() if name in wanted]

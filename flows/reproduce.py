@@ -92,7 +92,7 @@ def reproduce(home: Path, chosen: Sequence[System], output: Path, few: bool) -> 
         settings = reference_store(
             home / "store",
             drops,
-            sorted(views),
+            views,
             lambda said: shown.move(0, 1, said),
             symbols=QUICK_SYMBOLS if few else None,
         )

@@ -116,7 +116,7 @@ def main() -> None:
         fitted = engine.models[0]
         line |= {
             "parameters": sum(weights.numel() for weights in fitted.parameters()),
-            "epochs": len(fitted.train_trajectories) / steps,
+            "epochs": round(len(fitted.train_trajectories) / steps),
         }
     asked.leave(np.concatenate(parts), test)
 

@@ -426,8 +426,14 @@ def fit_baseline(recipe: Recipe, spans: Spans, folder: Path) -> TrainedVersion:
 
 
 def _returns(recipe: Recipe) -> int:
-    """Feature of the window that holds the returns, of a model of returns."""
-    if recipe.task not in {"direction", "rank"}:
+    """Feature of the window that holds the returns, for baselines that are made of them."""
+    if recipe.variant not in {"reversal", "momentum"}:
         return 0
     view = feature_view(recipe.view)
-    return (recipe.features or view.names).index(view.target)
+    seen = recipe.features or view.names
+    if view.target not in seen:
+        raise TrainingError(
+            f"baseline {recipe.name}: {view.target} is none of the features that it sees "
+            f"({', '.join(seen)}); give it the inputs of a recipe that has it"
+        )
+    return seen.index(view.target)

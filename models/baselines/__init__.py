@@ -19,6 +19,7 @@ from models.baselines.storage import load, save, weights_sha256
 from models.recipes import Task
 
 __all__ = [
+    "KINDS",
     "NAMES",
     "Baseline",
     "Labelled",

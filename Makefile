@@ -40,6 +40,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.window_factors
 	$(BIN)/python -m benchmarks.point_in_time_join --full
 	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.lstm_peers
 	$(BIN)/python -m benchmarks.training epoch
 	$(BIN)/python -m benchmarks.training race
 

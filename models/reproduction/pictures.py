@@ -87,13 +87,13 @@ def by_horizon(measured: Measured, names: Sequence[str], path: Path) -> None:
             style = "--" if forecaster.is_baseline else "-"
             each.plot(range(1, len(curve) + 1), curve, style, label=label)
         each.set(title=name, xlabel="months ahead", ylabel="MASE")
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     _save(figure, path)
 
 
 def rank_ic(curves: Mapping[str, Mapping[str, pd.Series[float]]], path: Path) -> None:
     """Sums of the weekly rank IC over time, one panel for each kind of return."""
-    figure = _figure(4.8 * len(curves), 3.8)
+    figure = _figure(4.8 * len(curves), 4.4)
     axes = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
     for each, (against, of) in zip(axes, curves.items(), strict=True):
         for label, series in of.items():
@@ -102,7 +102,7 @@ def rank_ic(curves: Mapping[str, Mapping[str, pd.Series[float]]], path: Path) ->
         each.axhline(0, color="grey", linewidth=0.8)
         each.set(title=f"against {against}", ylabel="sum of the weekly rank IC")
         each.tick_params(axis="x", rotation=30)
-    axes[0].legend(fontsize="small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     _save(figure, path)
 
 

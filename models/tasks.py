@@ -72,8 +72,8 @@ HEADLINES: Mapping[Task, Headline] = {
 }
 LOSSES: Mapping[Task, Loss] = {
     "level": Loss("mean squared error"),
-    "changes": Loss("mean absolute error in standard deviations of each series"),
-    "path": Loss("mean absolute error in standard deviations of each series"),
+    "changes": Loss("mean absolute error, each series in units of persistence's"),
+    "path": Loss("mean absolute error, each series in units of persistence's one step ahead"),
     "direction": Loss("1 - AUC within dates"),
     "rank": Loss("- rank IC"),
 }
@@ -125,8 +125,9 @@ def losses(task: Task, forecast: Floats, test: Examples) -> pd.Series[float]:
     if task == "level":
         loss = np.square(error)
     else:
-        spread = test.y.reshape(-1, test.y.shape[2]).std(axis=0, dtype="float64")
-        loss = np.abs(error) / np.where(spread > 0, spread, 1.0)
+        # of each series what persistence misses a step ahead, so that all of them count
+        naive = np.abs(test.y[:, 0] - test.last).mean(axis=0)
+        loss = np.abs(error) / np.where(naive > 0, naive, 1.0)
     whole = pd.Series(loss.reshape(len(test), -1).mean(axis=1))
     return whole.groupby(dates).mean()
 

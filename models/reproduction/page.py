@@ -119,7 +119,7 @@ RANKED = (
     Column("net of beta", "cross_section.net_of_beta.rank_ic", 4),
     Column("net of five factors", "cross_section.net_of_factors.rank_ic", 4),
     Column("turnover a week", "cross_section.turnover", 2),
-    Column("spread of fifths, tradable, bp a week", "cross_section.tradable.spread_bp", 1),
+    Column("weeks the top fifth beat the bottom", "cross_section.tradable.spread_hit_rate", 2),
 )
 HEAD = """# Results
 
@@ -135,7 +135,6 @@ MASE: mean absolute error, divided by that of "next month's change is this month
 training span (Hyndman, Koehler 2006). Intervals are 90 %, by the stationary bootstrap; t is Newey
 and West's. *Tradable* is the return from the close of the session after the score to that of the
 session after the label's week."""
-MARKET_BP = 1e4
 
 
 def page(sections: Sequence[Section], setup: str) -> str:
@@ -215,11 +214,7 @@ def _cell(forecaster: Forecaster, column: Column) -> str:
         if any(end is None for end in ends):
             return "–"
         return " to ".join(f"{end:.{column.digits}f}" for end in ends)
-    if column.key.endswith("_bp"):
-        values = [MARKET_BP * v for v in forecaster.values(column.key.removesuffix("_bp"))]
-    else:
-        values = forecaster.values(column.key)
-    return spread(values, column.digits)
+    return spread(forecaster.values(column.key), column.digits)
 
 
 def spread(values: Sequence[float], digits: int) -> str:

@@ -90,8 +90,8 @@ SYSTEMS: Mapping[str, System] = {
             seeds=3,
             book_seeds=1,
             note="Only stocks that were still listed in March 2024: survivors. Every figure of "
-            "this panel is one of survivors. It holds bad splits, so that mean returns of groups say "
-            "little here; ranks do not mind.",
+            "this panel is one of survivors. It holds bad splits, so that mean returns of groups "
+            "say little here; ranks do not mind.",
         ),
         System(
             "macro_outlook",

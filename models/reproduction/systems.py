@@ -82,8 +82,8 @@ SYSTEMS: Mapping[str, System] = {
             "US stocks, direction of the next week",
             "2017 test AUC 0.63",
             "Delisted stocks whose price stands still: padded, they return exactly 0 and count "
-            "as not rising, which a window of zeros foretells; on stocks that trade nearly "
-            "nothing of it is left.",
+            "as not rising, which a window of zeros foretells; on stocks that trade most of it "
+            "is gone.",
             recipe("equity_week_direction"),
             book.equity_week_direction,
             Cuts(date(2014, 1, 1), date(2015, 1, 1), date(2018, 12, 31)),

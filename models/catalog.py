@@ -49,9 +49,9 @@ SP500_WEEK = Recipe(
     validation=504,
 )
 
-# The chapter's three inputs; it feeds windows newest first and forgets the sigmoid. A batch of
-# 1,024 with a rate to match takes a seventh of the time of its 32; an epoch of a million windows
-# takes minutes, so there are few of them.
+# The chapter's three inputs; it feeds windows newest first and forgets the sigmoid. Batches of
+# 1,024 with a rate to match, where it has 32 (`python -m benchmarks.training` puts both side by
+# side); an epoch of a million windows takes minutes, so there are few of them.
 EQUITY_WEEK_DIRECTION = Recipe(
     model="equity_week_direction",
     variant="chapter",

@@ -7,13 +7,8 @@ boosting need scikit-learn.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-
 from db.errors import UsageError
-from models.baselines.baseline import Baseline, Floats, Labelled, Seen
+from models.baselines.baseline import Baseline, Labelled, Seen
 from models.baselines.catalog import KINDS, NAMES
 from models.baselines.storage import load, save, weights_sha256
 from models.recipes import Task
@@ -24,10 +19,8 @@ __all__ = [
     "Baseline",
     "Labelled",
     "Seen",
-    "drift",
     "fit",
     "load",
-    "persistence",
     "save",
     "weights_sha256",
 ]
@@ -57,39 +50,3 @@ def fit(name: str, task: Task, train: Labelled, seed: int = 42, *, returns: int 
     options = {"returns": returns} if name in {"reversal", "momentum"} else {}
     baseline: Baseline = KINDS[name].fit(name, task, train, seed, **options)
     return baseline
-
-
-def persistence(X: npt.NDArray[Any]) -> Floats:
-    """Tomorrow is today: the last value of feature 0.
-
-    Parameters
-    ----------
-    X : (n, T, F), raw units, oldest step first.
-
-    Returns
-    -------
-    float64 (n,), raw units.
-    """
-    return np.asarray(X[:, -1, 0], dtype=np.float64)
-
-
-def drift(X: npt.NDArray[Any]) -> Floats:
-    """The last value of feature 0 plus its mean change over the window.
-
-    Parameters
-    ----------
-    X : (n, T, F), raw units, oldest step first; T at least 2.
-
-    Returns
-    -------
-    float64 (n,), raw units.
-
-    References
-    ----------
-    Hyndman, Athanasopoulos, "Forecasting: Principles and Practice", 3rd edition, 5.2 (drift
-    method).
-    """
-    series = np.asarray(X[:, :, 0], dtype=np.float64)
-    step = (series[:, -1] - series[:, 0]) / (series.shape[1] - 1)
-    result: Floats = series[:, -1] + step
-    return result

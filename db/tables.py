@@ -223,6 +223,29 @@ promotions = Table(
     comment="Every change of champion, with its reason",
 )
 
+drift_references = Table(
+    "drift_references",
+    metadata,
+    _column("model", String, "model"),
+    _column("model_version", String, "version"),
+    _column("subject", String, "value, or a feature that the model sees"),
+    _column("edges", JSON, "inner edges of the buckets: quantiles of the training span"),
+    _column("shares", JSON, "share of the training span in each bucket"),
+    _column("rows", BigInteger, "values of the training span"),
+    schema="ops",
+    comment="What versions were trained on, in buckets, for signal_drift",
+)
+
+progress = Table(
+    "progress",
+    metadata,
+    _column("name", String, "what is brought up to date", key=True),
+    _column("done", BigInteger, "rows of signal_revisions that it reflects"),
+    _instant("cutoff", "UTC: newest cut-off that it reflects", null=True),
+    schema="ops",
+    comment="How far what is made from signals has come",
+)
+
 # ---------------------------------------------------------------------------- main
 
 
@@ -278,13 +301,145 @@ signals_latest = Table(
     comment="The newest live row per (signal, entity, horizon), with its age in sessions",
 )
 
+outcomes = Table(
+    "outcomes",
+    metadata,
+    *(
+        _column(name, kind, comment)
+        for name, kind, comment in (
+            ("signal", String, "signals.signal"),
+            ("entity", String, "signals.entity"),
+            ("as_of", Date, "signals.as_of"),
+            ("horizon", Integer, "signals.horizon"),
+            ("horizon_unit", String, "session, week or month"),
+            ("role", String, "live, backfill or challenger"),
+            ("model_version", String, "signals.model_version"),
+            ("tradable_from", Date, "signals.tradable_from"),
+            ("value", Double, "the score that is judged: signals.value"),
+        )
+    ),
+    _column("probability", Double, "signals.probability", null=True),
+    _column("q05", Double, "signals.q05", null=True),
+    _column("q50", Double, "signals.q50", null=True),
+    _column("q95", Double, "signals.q95", null=True),
+    _column("target_date", Date, "session, last session of the week, or month of the outcome"),
+    _column("start", Double, "last value of the target that was known; 0 of returns", null=True),
+    _column("realised", Double, "what the target became, in its own unit"),
+    _column("error", Double, "value - realised; NULL where value is no forecast", null=True),
+    _column(
+        "hit",
+        Boolean,
+        "whether the direction was right; NULL where nothing moved or none was forecast",
+        null=True,
+    ),
+    _column(
+        "label_return",
+        Double,
+        "return from the close of as_of over the horizon, ratio less 1; NULL of what no one trades",
+        null=True,
+    ),
+    _column(
+        "tradable_return",
+        Double,
+        "return of the same length from the close of tradable_from, ratio less 1",
+        null=True,
+    ),
+    _column("tradable_until", Date, "session at whose close that return ends", null=True),
+    _instant("known_at", "UTC time from which the outcome could have been known"),
+    _instant("recorded_at", "UTC time at which the outcome was joined"),
+    _column("run_id", String, "run that joined it: runs.run_id"),
+    comment="What happened after each signal row, once it is known: one row per (signal, entity, "
+    "as_of, horizon, horizon_unit, model_version, role), of its newest revision",
+)
+
+signal_performance = Table(
+    "signal_performance",
+    metadata,
+    _column("signal", String, "signals.signal"),
+    _column("entity", String, "series that is measured over time; * for a cross-section"),
+    _column("as_of", Date, "signals.as_of"),
+    _column("horizon", Integer, "signals.horizon"),
+    _column("horizon_unit", String, "session, week or month"),
+    _column("role", String, "live, backfill or challenger"),
+    _column("model_version", String, "signals.model_version"),
+    _column("scored", BigInteger, "rows of the signal"),
+    _column("known", BigInteger, "rows whose outcome is known"),
+    *(
+        _column(f"{prefix}{name}", Double, f"{what}{against}", null=True)
+        for prefix, against in (("", "what the signal is about"), ("tradable_", "tradable_return"))
+        for name, what in (
+            ("ic", "of this date: Pearson correlation of value and "),
+            ("rank_ic", "of this date: Spearman correlation of value and "),
+            ("auc", "of this date: area under the ROC curve of value, up or not by "),
+            ("hit_rate", "of this date: share of right directions, by "),
+        )
+    ),
+    _column("mae", Double, "of this date: mean absolute error, unit of value", null=True),
+    _column("naive_mae", Double, "of this date: the same of the last known value", null=True),
+    _column("brier", Double, "of this date: mean squared error of probability", null=True),
+    _column("running_dates", Integer, "dates in the running figures, this one the last"),
+    *(
+        _column(
+            f"running_{prefix}{name}",
+            Double,
+            f"over a year of dates: {what}, by {against}",
+            null=True,
+        )
+        for prefix, against in (("", "what the signal is about"), ("tradable_", "tradable_return"))
+        for name, what in (
+            ("ic", "mean of ic; of one series the correlation of expected and realised change"),
+            ("rank_ic", "mean of rank_ic; of one series the same of ranks"),
+            ("rank_ic_t", "Newey-West t of rank_ic; NULL of one series"),
+            ("auc", "mean of auc; of one series over all dates"),
+            ("hit_rate", "share of right directions"),
+        )
+    ),
+    _column("running_mae", Double, "over a year of dates: mean absolute error", null=True),
+    _column("running_naive_mae", Double, "over a year of dates: the last value's", null=True),
+    comment="How good a signal was, by date and over the year up to it: one row per (signal, "
+    "entity, as_of, horizon, horizon_unit, model_version, role) with a known outcome",
+)
+
+signal_calibration = Table(
+    "signal_calibration",
+    metadata,
+    _column("signal", String, "signals.signal"),
+    _column("horizon", Integer, "signals.horizon"),
+    _column("horizon_unit", String, "session, week or month"),
+    _column("role", String, "live, backfill or challenger"),
+    _column("model_version", String, "signals.model_version"),
+    _column("kind", String, "probability, or quantile"),
+    _column("bucket", Integer, "tenth of the rows by probability; number of the quantile"),
+    _column("expected", Double, "mean probability of the bucket; share below the quantile"),
+    _column("observed", Double, "share that was so"),
+    _column("rows", BigInteger, "outcomes"),
+    comment="Whether probabilities and quantiles hold what they say: one row per (signal, "
+    "horizon, horizon_unit, role, model_version, kind, bucket)",
+)
+
+signal_drift = Table(
+    "signal_drift",
+    metadata,
+    _column("signal", String, "signals.signal"),
+    _column("model_version", String, "version that scored"),
+    _column("session", Date, "night"),
+    _column("subject", String, "value, or a feature that the model sees"),
+    _column("psi", Double, "population stability index of the newest dates to the training span"),
+    _column("noise", Double, "95 % of such indices lie below it where nothing has changed"),
+    _column("rows", BigInteger, "values compared"),
+    _column("reference_rows", BigInteger, "values of the training span"),
+    _column("drifted", Boolean, "psi above 0.25 and above noise"),
+    comment="How far inputs and scores have moved from what the version was trained on: one row "
+    "per (signal, model_version, session, subject)",
+)
+
 model_versions = Table(
     "model_versions",
     metadata,
     _column("model", String, "model", key=True),
     _column("model_version", String, "one trained instance", key=True),
     _column("status", String, "trained or failed"),
-    _column("stage", String, "champion, challenger or retired"),
+    _column("stage", String, "champion, challenger, retired, or walk-forward: made by a backfill"),
     _column("recipe", JSON, "architecture and training recipe"),
     _column("feature_view", String, "view that it reads"),
     _column("feature_version", String, "version of the view"),
@@ -359,8 +514,8 @@ runs = Table(
     "runs",
     metadata,
     _column("run_id", String, "one execution of a flow", key=True),
-    _column("flow", String, "nightly or train"),
-    _column("session", Date, "night that it was for", null=True),
+    _column("flow", String, "nightly, train or backfill"),
+    _column("session", Date, "night that it was for; of a backfill the last", null=True),
     _column("profile", String, "sample, live or files"),
     _column("status", String, "running, completed, partial or failed"),
     _column("exit_code", Integer, "0 good, 1 failed, 3 something missing", null=True),

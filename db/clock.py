@@ -54,6 +54,20 @@ def night(settings: Settings, calendar: Sessions, session: date | None = None) -
         raise UsageError(
             f"the cut-off of {session} has not come yet; the newest night that can run is {newest}"
         )
+    if settings.replays:
+        return past_night(settings, calendar, session)
     calendar.require(session)
-    cutoff = calendar.close(session) + delay
-    return Night(session, cutoff, cutoff if settings.replays else now, settings.replays)
+    return Night(session, calendar.close(session) + delay, now)
+
+
+def past_night(settings: Settings, calendar: Sessions, session: date) -> Night:
+    """The night of `session` as it would have run then: its clock stands at its cut-off.
+
+    Raises
+    ------
+    UsageError
+        `session` is no trading day.
+    """
+    calendar.require(session)
+    cutoff = calendar.close(session) + timedelta(hours=settings.cutoff_delay_hours)
+    return Night(session, cutoff, cutoff, replayed=True)

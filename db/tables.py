@@ -361,7 +361,7 @@ signal_performance = Table(
     _column("horizon", Integer, "signals.horizon"),
     _column("horizon_unit", String, "session, week or month"),
     _column("role", String, "live, backfill or challenger"),
-    _column("model_version", String, "signals.model_version"),
+    _column("model_version", String, "signals.model_version; * for the signal whoever made it"),
     _column("scored", BigInteger, "rows of the signal"),
     _column("known", BigInteger, "rows whose outcome is known"),
     *(
@@ -407,14 +407,14 @@ signal_calibration = Table(
     _column("horizon", Integer, "signals.horizon"),
     _column("horizon_unit", String, "session, week or month"),
     _column("role", String, "live, backfill or challenger"),
-    _column("model_version", String, "signals.model_version"),
+    _column("model_version", String, "signals.model_version; * for the signal whoever made it"),
     _column("kind", String, "probability, or quantile"),
     _column("bucket", Integer, "tenth of the rows by probability; number of the quantile"),
     _column("expected", Double, "mean probability of the bucket; share below the quantile"),
     _column("observed", Double, "share that was so"),
     _column("rows", BigInteger, "outcomes"),
-    comment="Whether probabilities and quantiles hold what they say: one row per (signal, "
-    "horizon, horizon_unit, role, model_version, kind, bucket)",
+    comment="Whether probabilities and quantiles hold what they say, over the newest year of "
+    "dates: one row per (signal, horizon, horizon_unit, role, model_version, kind, bucket)",
 )
 
 signal_drift = Table(

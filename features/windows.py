@@ -154,12 +154,12 @@ def read_windows(
         raise LookbackError(f"feature view {view.name} has no feature {', '.join(sorted(unknown))}")
     read = wanted if view.target in wanted else (*wanted, view.target)
     seen = _visible(warehouse, view, read, cutoff, as_of, entities)
-    breaks = _breaks(warehouse, cutoff)
+    breaks = price_breaks(warehouse, cutoff)
     step = steps(view, seen.date, warehouse.settings)
-    segment = _segments(view, seen, breaks, step)
+    segment = stretches(view, seen, breaks, step)
     outside = segment >= 0
     seen, segment, step = seen.chosen(outside), segment[outside], step[outside]
-    _mask(view, read, seen, segment)
+    mask_beginnings(view, read, seen, segment)
     members = _members(warehouse, universe, seen, cutoff) if universe else None
     chosen = _Chosen(len(wanted), read.index(view.target), members, as_of)
     X, y, index = _cut(view, chosen, seen, segment, step)
@@ -198,18 +198,17 @@ def _visible(
 ) -> Visible:
     """Values known by the cut-off; with `as_of` only as many as its windows may need."""
     if as_of is None:
-        return _query(warehouse, view, features, cutoff, None, entities)
+        return values_seen(warehouse, view, features, cutoff, None, entities)
     rows = view.window + max(feature.memory for feature in view.features)
-    days = int(rows * DAYS_A_ROW[view.horizon_unit]) + DAYS_SPARE
-    start = np.datetime64(as_of, "D") - days
-    tail = _query(warehouse, view, features, cutoff, start, entities)
+    start = np.datetime64(as_of, "D") - days_of(view, rows)
+    tail = values_seen(warehouse, view, features, cutoff, start, entities)
     up_to = tail.date <= np.datetime64(as_of, "D")
     counts = np.bincount(tail.entity[up_to], minlength=len(tail.names))
     short = tail.names[(counts > 0) & (counts < rows)]
     if not len(short):
         return tail
     # young entities, or such that seldom trade: all that there is
-    whole = _query(warehouse, view, features, cutoff, None, list(short))
+    whole = values_seen(warehouse, view, features, cutoff, None, list(short))
     rest = tail.chosen(~np.isin(tail.names.astype(str), short.astype(str))[tail.entity])
     names = np.unique(np.concatenate([rest.names, whole.names]))
     parts = [
@@ -229,7 +228,12 @@ def _visible(
     )
 
 
-def _query(
+def days_of(view: FeatureView, rows: int) -> int:
+    """Calendar days in which so many rows of a view surely lie, gaps aside."""
+    return int(rows * DAYS_A_ROW[view.horizon_unit]) + DAYS_SPARE
+
+
+def values_seen(
     warehouse: Warehouse,
     view: FeatureView,
     features: Sequence[str],
@@ -237,6 +241,7 @@ def _query(
     start: np.datetime64 | None,
     entities: Sequence[str],
 ) -> Visible:
+    """Values known by the cut-off, one vintage each, from a date on; all entities if none given."""
     conditions: list[str] = []
     parameters: list[Any] = [cutoff]
     if start is not None:
@@ -282,7 +287,7 @@ def _ordered(
     )
 
 
-def _breaks(warehouse: Warehouse, cutoff: datetime) -> list[tuple[Any, ...]]:
+def price_breaks(warehouse: Warehouse, cutoff: datetime) -> list[tuple[Any, ...]]:
     """Price breaks as judged by the cut-off: a suspicion counts, a real jump does not.
 
     Nor does a split that is known: returns are made with it.
@@ -300,7 +305,7 @@ def _breaks(warehouse: Warehouse, cutoff: datetime) -> list[tuple[Any, ...]]:
     )
 
 
-def _segments(view: FeatureView, seen: Visible, breaks: list[tuple[Any, ...]], step: Ints) -> Ints:
+def stretches(view: FeatureView, seen: Visible, breaks: list[tuple[Any, ...]], step: Ints) -> Ints:
     """Number of the unbroken stretch that each value lies in; -1 inside a spike: shape (n,).
 
     A stretch ends at a price break and at a gap longer than the view allows; `step` counts
@@ -335,7 +340,9 @@ def steps(view: FeatureView, dates: npt.NDArray[np.datetime64], settings: Settin
     return sessions(settings.calendar).index(dates)
 
 
-def _mask(view: FeatureView, features: Sequence[str], seen: Visible, segment: Ints) -> None:
+def mask_beginnings(
+    view: FeatureView, features: Sequence[str], seen: Visible, segment: Ints
+) -> None:
     """Take values away that look back over the beginning of their stretch."""
     memory = {feature.name: feature.memory for feature in view.features}
     if not any(memory[name] for name in features):

@@ -15,7 +15,9 @@ from db.errors import LookbackError
 
 if TYPE_CHECKING:
     from db.settings import Settings
+    from signals.backfill import Retrain
 
+DAY = click.DateTime(["%Y-%m-%d"])
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -91,6 +93,39 @@ def train(models: tuple[str, ...], device: str | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--from", "first", type=DAY, required=True, help="First date.")
+@click.option("--to", "last", type=DAY, required=True, help="Last date.")
+@click.option("--signal", "names", multiple=True, help="Only this one; may be given again.")
+@click.option("--recipe", help="Train walk-forward versions by this recipe only.")
+@click.option(
+    "--retrain",
+    type=click.Choice(["month", "quarter", "half", "year"]),
+    default="year",
+    show_default=True,
+    help="How often a walk-forward version is trained.",
+)
+@click.option("--walk-forward", is_flag=True, help="Pass over the champions of the time.")
+@JSON
+def backfill(
+    first: datetime,
+    last: datetime,
+    names: tuple[str, ...],
+    recipe: str | None,
+    retrain: Retrain,
+    walk_forward: bool,
+    as_json: bool,
+) -> None:
+    """Score past nights as they would have been, each from what was known then.
+
+    The champion of the time scores; where there was none, versions are trained walk-forward.
+    """
+    from flows.backfill import Asked, run_backfill
+
+    asked = Asked(first.date(), last.date(), names, recipe, retrain, walk_forward)
+    sys.exit(run_backfill(_settings(), asked, as_json=as_json))
+
+
+@main.command()
 @click.argument("systems", nargs=-1)
 @click.option("--quick", is_flag=True, help="Small parts and two epochs, to see that it works.")
 @click.option(
@@ -121,6 +156,17 @@ def sql(query: str, as_json: bool) -> None:
         _print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         _print_rows(columns, rows)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Default: LOOKBACK_SERVE_PORT.")
+@click.option("--allow-remote", is_flag=True, help="Let other machines in; not encrypted.")
+def serve(host: str, port: int | None, allow_remote: bool) -> None:
+    """Serve the published data, read-only, to DuckDB clients (Quack) until Ctrl-C."""
+    from flows.serve import run_serve
+
+    sys.exit(run_serve(_settings(), host, port, allow_remote=allow_remote))
 
 
 @main.group()
@@ -260,6 +306,20 @@ def _show(query: str, as_json: bool, title: str) -> None:
         _print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         _print_rows(columns, rows, title)
+
+
+@main.command()
+@click.option("--session", type=DAY, help="Trading day of the night; default: the newest night.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write; default: LOOKBACK_HOME/reports/<session>.html, and latest.html.",
+)
+def report(session: datetime | None, output: Path | None) -> None:
+    """Write one self-contained HTML page for a session: scores, record, models, data."""
+    from flows.report_page import write_report
+
+    click.echo(write_report(_settings(), session.date() if session else None, output))
 
 
 @main.command()

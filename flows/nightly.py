@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from prefect import flow, get_run_logger
@@ -18,8 +19,10 @@ from db.settings import load_settings
 from db.sources.catalog import sources
 from features.catalog import feature_views
 from flows import steps
+from flows.progress import step
 from flows.report import NightReport, night_markdown
-from flows.tasks import fetch, materialize_all, publish, score, take_over, train_all
+from flows.report_page import write_report
+from flows.tasks import fetch, judge, materialize_all, publish, score, take_over, train_all
 from signals.declaration import chosen_signals
 from signals.scoring import Scored
 
@@ -70,8 +73,14 @@ def _night(run: steps.Run) -> NightReport:
     # a model without a champion needs one before it can score
     trained = train_all(run, steps.models_without_champion(run), only_first=True)
     scored = _score_all(run)
+    judge(run, list(chosen_signals(run.settings).values()), scored)
     published, exit_code = publish(run)
-    return NightReport.of(run, deliveries, results, views, trained, scored, published, exit_code)
+    page = _write_page(run)
+    if page is None:
+        exit_code = steps.close_books(run)
+    return NightReport.of(
+        run, deliveries, results, views, trained, scored, published, exit_code, page
+    )
 
 
 def _bring_in(run: steps.Run) -> tuple[list[Delivery], list[tuple[str, Result]]]:
@@ -91,6 +100,20 @@ def _bring_in(run: steps.Run) -> tuple[list[Delivery], list[tuple[str, Result]]]
         deliveries.append(delivery)
         found.extend((source.name, result) for result in results)
     return deliveries, found
+
+
+def _write_page(run: steps.Run) -> Path | None:
+    """Write the report of what was published; a night without it is a night all the same."""
+    with step("report") as shown:
+        try:
+            with run.work.step():
+                page = write_report(run.settings, run.night.session)
+        except Exception as error:  # noqa: BLE001  whatever a picture stumbles over
+            get_run_logger().error("the report failed", exc_info=error)
+            run.miss(f"report: {error}")
+            return None
+        shown.detail = str(page)
+        return page
 
 
 def _score_all(run: steps.Run) -> list[Scored]:

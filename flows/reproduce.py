@@ -18,6 +18,7 @@ from db.errors import UsageError
 from db.sessions import sessions
 from db.settings import Settings
 from db.warehouse import open_warehouse
+from features import holding
 from features.catalog import feature_view
 from flows.display import new_console
 from flows.progress import ConsoleProgress, step
@@ -87,7 +88,7 @@ def reproduce(home: Path, chosen: Sequence[System], output: Path, few: bool) -> 
     drops = sorted({drop for system in chosen for drop in DROPS[system.name]})
     views = {recipe.view for system in chosen for recipe in system.recipes}
     if any(system.name == "equity_week_direction" for system in chosen):
-        views.add(tradable.VIEW)
+        views.add(holding.VIEW)
     with step("store of the reference data") as shown:
         settings = reference_store(
             home / "store",

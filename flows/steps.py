@@ -38,20 +38,25 @@ from features.materialize import Materialized, materialize
 from features.reads import RawReads
 from features.view import FeatureView
 from models import registry
-from models.catalog import recipes
+from models.catalog import recipe, recipes
 from models.examples import read_examples
 from models.recipes import Recipe
 from models.registry import Candidate, ModelVersion
 from models.spans import Spans, split
 from models.training import Epoch
 from signals.declaration import Signal, chosen_signals
-from signals.scoring import Scored, is_due, refresh_latest, score
+from signals.drift import measure_drift
+from signals.latest import refresh_latest
+from signals.outcomes import Joined, join_outcomes
+from signals.performance import measure
+from signals.scoring import Scored, is_due, score
 
 # Answers that will not be another one in half a minute.
 REFUSALS = (400, 401, 403, 404)
 
 # Small networks leave most of a core idle; many at once would only share them.
-TRAININGS_AT_ONCE = threading.BoundedSemaphore(max(1, min(4, os.cpu_count() or 1)))
+MOST_TRAININGS = max(1, min(4, os.cpu_count() or 1))
+TRAININGS_AT_ONCE = threading.BoundedSemaphore(MOST_TRAININGS)
 
 Move = Callable[[float, float, str], None]
 
@@ -305,20 +310,71 @@ def train(
     with run.work.step(), TRAININGS_AT_ONCE:
         every = recipes(model, run.settings.profile)
         chosen = every[:1] if only_first else every
-        read = {each.variant: each for each in (*chosen, every[-1])}
-        with run.warehouse() as warehouse:
-            spans = {name: _spans(warehouse, each, run) for name, each in read.items()}
-        beside = spans[every[-1].variant]
-        candidates = registry.fit_baselines(run.settings, every[-1], beside, run.night)
-        for each in chosen:
-            trained = _train_one(run, each, spans[each.variant], candidates, move, device)
-            candidates += [trained] if trained is not None else []
+        candidates = _candidates(run, every, chosen, run.night, move, device)
         with run.warehouse() as warehouse:
             return registry.register(warehouse, candidates, run.night, run.run_id)
 
 
-def _spans(warehouse: Warehouse, recipe: Recipe, run: Run) -> Spans:
-    examples = read_examples(warehouse, recipe, run.night.cutoff)
+def train_walk_forward(
+    run: Run, model: str, night: Night, move: Move, *, variant: str | None = None
+) -> ModelVersion:
+    """Train versions on what was known at a past night; the best of them, which scores later ones.
+
+    Parameters
+    ----------
+    run : the backfill.
+    model : of the catalog.
+    night : whose cut-off bounds what is learned.
+    move : called with done, of, and a line, as work proceeds.
+    variant : of the recipe, without competition; if left out the first recipe of the model
+        competes with its baselines, as on a first night.
+
+    Raises
+    ------
+    TrainingError
+        Too little history, or nothing that could be trained.
+    """
+    profile = run.settings.profile
+    with run.work.step(), TRAININGS_AT_ONCE:
+        every = recipes(model, profile)
+        chosen = every[:1] if variant is None else (recipe(model, variant, profile),)
+        candidates = _candidates(
+            run, every, chosen, night, move, None, with_baselines=variant is None
+        )
+        if not candidates:
+            raise TrainingError(f"{model}: no version could be trained as of {night.session}")
+        with run.warehouse() as warehouse:
+            return registry.register_walk_forward(warehouse, candidates, night, run.run_id)
+
+
+def _candidates(
+    run: Run,
+    every: Sequence[Recipe],
+    chosen: Sequence[Recipe],
+    night: Night,
+    move: Move,
+    device: str | None,
+    *,
+    with_baselines: bool = True,
+) -> list[Candidate]:
+    """Versions of the chosen recipes, trained as of a night, after the model's baselines."""
+    last = every[-1] if with_baselines else chosen[-1]
+    read = {each.variant: each for each in (*chosen, last)}
+    with run.warehouse() as warehouse:
+        spans = {name: _spans(warehouse, each, night) for name, each in read.items()}
+    candidates = (
+        registry.fit_baselines(run.settings, last, spans[last.variant], night)
+        if with_baselines
+        else []
+    )
+    for each in chosen:
+        trained = _train_one(run, each, spans[each.variant], night, candidates, move, device)
+        candidates += [trained] if trained is not None else []
+    return candidates
+
+
+def _spans(warehouse: Warehouse, recipe: Recipe, night: Night) -> Spans:
+    examples = read_examples(warehouse, recipe, night.cutoff)
     return split(examples, recipe.validation, recipe.test, recipe.train_from)
 
 
@@ -326,6 +382,7 @@ def _train_one(
     run: Run,
     recipe: Recipe,
     spans: Spans,
+    night: Night,
     beside: Sequence[Candidate],
     move: Move,
     device: str | None,
@@ -335,11 +392,11 @@ def _train_one(
         move(epoch.epoch, epoch.max_epochs, f"{recipe.variant}, epoch {epoch.epoch}: {losses}")
 
     try:
-        return registry.train(run.settings, recipe, spans, run.night, beside, on_epoch, device)
+        return registry.train(run.settings, recipe, spans, night, beside, on_epoch, device)
     except DivergedError as error:
         run.miss(str(error))
         with run.warehouse() as warehouse:
-            registry.record_failure(warehouse, recipe, spans, run.night, run.run_id, str(error))
+            registry.record_failure(warehouse, recipe, spans, night, run.run_id, str(error))
     except TrainingError as error:
         run.miss(str(error))
     return None
@@ -355,6 +412,27 @@ def score_signal(run: Run, signal: Signal) -> Scored | None:
         if scored.problem is not None:
             run.miss(scored.problem)
         return scored
+
+
+def judge_signal(
+    run: Run, signal: Signal, version: str | None, since: date | None = None
+) -> Joined:
+    """Join a signal's outcomes, measure its performance and, where it was scored, its drift.
+
+    Parameters
+    ----------
+    version : that scored it tonight; None where none did.
+    since : first `as_of` to look at again; what may have changed if left out.
+    """
+    with run.work.step(), run.warehouse() as warehouse:
+        calendar = sessions(run.settings.calendar)
+        joined = join_outcomes(warehouse, signal, run.night, calendar, run.run_id, since=since)
+        if joined.since is not None:
+            measure(warehouse, signal, joined.since)
+        found = registry.find(warehouse, signal.model, version) if version else None
+        if found is not None:
+            measure_drift(warehouse, signal, found, run.night)
+        return joined
 
 
 # --------------------------------------------------------------------------- publishing

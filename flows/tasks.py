@@ -20,6 +20,7 @@ from flows import steps
 from flows.progress import step
 from models.registry import ModelVersion
 from signals.declaration import Signal
+from signals.outcomes import Joined
 from signals.scoring import Scored
 
 # A vendor that was down for a moment is worth one more try after its own retries.
@@ -126,6 +127,23 @@ def score(run: steps.Run, signal: Signal, name: str) -> Scored | None:
             f"by {scored.model_version}"
         )
         return scored
+
+
+@task(name="outcomes", task_run_name="outcomes", cache_policy=NO_CACHE)
+def judge(run: steps.Run, signals: Sequence[Signal], scored: Sequence[Scored]) -> list[Joined]:
+    """Join what happened after older scores; a signal that cannot be judged leaves the others."""
+    versions = {each.signal: each.model_version for each in scored}
+    joined = []
+    with step("outcomes") as shown:
+        for number, signal in enumerate(signals):
+            shown.move(number, len(signals), signal.name)
+            try:
+                joined.append(steps.judge_signal(run, signal, versions.get(signal.name)))
+            except LookbackError as error:
+                run.miss(f"outcomes of {signal.name}: {error}")
+        new, changed = (sum(getattr(each, name) for each in joined) for name in ("new", "changed"))
+        shown.detail = f"{new:,} new, {changed:,} changed"
+    return joined
 
 
 @task(name="publish", task_run_name="publish", cache_policy=NO_CACHE)

@@ -27,7 +27,7 @@ from features.catalog import feature_view
 from models import artefacts, backend, baselines, tasks, training
 from models.artefacts import Manifest, Version
 from models.examples import Examples, read_examples
-from models.promotion import Contender, judge
+from models.promotion import Contender, Verdict, judge
 from models.recipes import Recipe, Task
 from models.spans import Spans
 from models.training import Epoch, TrainedVersion
@@ -122,13 +122,34 @@ def past_champions(warehouse: Warehouse, model: str) -> Iterator[ModelVersion]:
     seen = set()
     for (name,) in warehouse.sql(
         "SELECT replaced FROM ops.promotions WHERE model = ? AND replaced IS NOT NULL "
-        "ORDER BY promoted_at DESC",
+        "ORDER BY rowid DESC",  # as they happened: nights may be replayed in any order
         model,
     ):
         version = find(warehouse, model, name)
         if version is not None and version.stage != "champion" and name not in seen:
             seen.add(name)
             yield version
+
+
+def champion_at(warehouse: Warehouse, model: str, instant: datetime) -> ModelVersion | None:
+    """The version that scored at an instant by the nights' clock, or None where there was none.
+
+    Parameters
+    ----------
+    instant : UTC
+    """
+    found = warehouse.one(
+        """
+        SELECT model_version
+        FROM ops.promotions
+        WHERE model = ? AND promoted_at <= ?
+        ORDER BY promoted_at DESC, rowid DESC
+        LIMIT 1
+        """,
+        model,
+        instant,
+    )
+    return find(warehouse, model, found[0]) if found is not None else None
 
 
 def _version(row: tuple[Any, ...] | None) -> ModelVersion | None:
@@ -247,8 +268,7 @@ def register(
         incumbent = champion(warehouse, model)
         measured, gone = _contenders(warehouse, new, incumbent, night)
         name = incumbent.model_version if incumbent is not None and gone is None else None
-        recipe = new[0].recipe
-        verdict = judge(measured, name, tasks.LOSSES[recipe.task].unit, overlap=recipe.steps)
+        verdict = _verdict(measured, name, new[0].recipe)
         reason = verdict.reason if gone is None else f"{gone}; {verdict.reason}"
         with warehouse.transaction():
             for each in new:
@@ -256,9 +276,36 @@ def register(
                 warehouse.upsert(
                     model_versions, _row(each, candidates, night, run_id, "challenger", beaten)
                 )
-            promote(warehouse, model, verdict.version, reason, run_id)
+            promote(warehouse, model, verdict.version, reason, run_id, night.time())
     registered = (find(warehouse, model, each.model_version) for each in candidates)
     return [version for version in registered if version is not None]
+
+
+def register_walk_forward(
+    warehouse: Warehouse, candidates: Sequence[Candidate], night: Night, run_id: str
+) -> ModelVersion:
+    """Write versions that a backfill may score with; the best of them, which stays no champion.
+
+    It is chosen as a night of that cut-off would have chosen its first champion.
+
+    Raises
+    ------
+    RegistryError, TrainingError
+        As `register`.
+    """
+    model = candidates[0].recipe.model
+    measured, _ = _contenders(warehouse, candidates, None, night)
+    verdict = _verdict(measured, None, candidates[0].recipe)
+    with warehouse.transaction():
+        for each in candidates:
+            if not _renewed(warehouse, each, night, run_id):
+                reason = f"for a backfill; {verdict.version}: {verdict.reason}"
+                row = _row(each, candidates, night, run_id, "walk-forward", reason)
+                warehouse.upsert(model_versions, row)
+    chosen = find(warehouse, model, verdict.version)
+    if chosen is None:
+        raise RegistryError(f"model {model} has lost its version {verdict.version}")
+    return chosen
 
 
 def record_failure(
@@ -309,8 +356,19 @@ def _renewed(warehouse: Warehouse, candidate: Candidate, night: Night, run_id: s
     return True
 
 
-def promote(warehouse: Warehouse, model: str, model_version: str, reason: str, run_id: str) -> None:
+def promote(
+    warehouse: Warehouse,
+    model: str,
+    model_version: str,
+    reason: str,
+    run_id: str,
+    at: datetime | None = None,
+) -> None:
     """Make a version champion and remember why; call inside a transaction.
+
+    Parameters
+    ----------
+    at : UTC; by the clock of the night that promotes, the machine's if left out.
 
     Raises
     ------
@@ -343,7 +401,7 @@ def promote(warehouse: Warehouse, model: str, model_version: str, reason: str, r
             "model_version": model_version,
             "replaced": before.model_version if before else None,
             "reason": reason,
-            "promoted_at": datetime.now(UTC),
+            "promoted_at": at or datetime.now(UTC),
             "run_id": run_id,
         },
     )
@@ -409,6 +467,10 @@ def _artefact(settings: Settings, version: ModelVersion) -> tuple[Path, str]:
 
 
 # --------------------------------------------------------------------------- judging
+
+
+def _verdict(measured: Sequence[Contender], incumbent: str | None, recipe: Recipe) -> Verdict:
+    return judge(measured, incumbent, tasks.LOSSES[recipe.task].unit, overlap=recipe.steps)
 
 
 def _contenders(

@@ -19,6 +19,7 @@ import pandas as pd
 from db.clock import Night
 from db.errors import LookAheadError, LookbackError, RegistryError
 from db.sessions import Sessions
+from db.settings import Settings
 from db.tables import SIGNAL_KEY, signal_revisions, signals
 from features.catalog import feature_view
 from models import tasks
@@ -37,6 +38,23 @@ Role = Literal["live", "backfill", "challenger"]
 QUANTILES = ("q05", "q50", "q95")
 SCORES = ("value", "q05", "q50", "q95", "probability", "rank")
 CONTRACT = [column.name for column in signals.columns]
+
+
+@dataclass(frozen=True)
+class Imprint:
+    """What rows say of how they came about.
+
+    Attributes
+    ----------
+    run_id : of the run.
+    role : live, backfill or challenger.
+    published_at : UTC; the night's own clock if left out. A backfill publishes past nights
+        today, and says so; `tradable_from` stays what the night would have given.
+    """
+
+    run_id: str
+    role: Role = "live"
+    published_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -78,17 +96,32 @@ def score(
     version, loaded, problem = usable_version(warehouse, declared, night)
     recipe = version.made_by
     view = feature_view(version.feature_view)
-    examples = _newest(warehouse, recipe, view, night, calendar)
+    examples = newest_examples(warehouse, recipe, view, night, calendar)
     if not len(examples):
         raise LookbackError(f"{declared.name}: {_why_no_window(warehouse, view.table, night)}")
-    known = _published(warehouse, declared, version, examples, role)
+    days = examples.index["as_of"]
+    known = published(warehouse, declared, version, (days.min(), days.max()), role)
     name = version.model_version
-    expected = len(examples) * examples.y.shape[1] * examples.y.shape[2]
-    if len(known) == expected and set(known["data_snapshot"]) == {examples.data_snapshot}:
-        return Scored(declared.name, name, expected, 0, 0, problem)
-    rows = _rows(warehouse, declared, version, loaded(), examples, night, calendar, run_id, role)
-    new, revised = _write(warehouse, rows, known)
+    if stands(known, examples):
+        return Scored(declared.name, name, rows_of(examples), 0, 0, problem)
+    imprint = Imprint(run_id, role)
+    rows = score_rows(
+        warehouse.settings, declared, version, loaded(), examples, night, calendar, imprint
+    )
+    new, revised = write(warehouse, rows, known)
     return Scored(declared.name, name, len(rows), new, revised, problem)
+
+
+def rows_of(examples: Examples) -> int:
+    """How many rows of a signal examples give: one for each entity, step ahead and target."""
+    _, steps, targets = examples.y.shape
+    return len(examples) * int(steps * targets)
+
+
+def stands(known: pd.DataFrame, examples: Examples) -> bool:
+    """Whether these examples were scored before, by the same version from the same values."""
+    same = set(known["data_snapshot"]) == {examples.data_snapshot}
+    return same and len(known) == rows_of(examples)
 
 
 def is_due(warehouse: Warehouse, declared: Signal, night: Night, calendar: Sessions) -> bool:
@@ -131,7 +164,7 @@ def usable_version(
     return chosen, partial(load, warehouse.settings, chosen), None
 
 
-def _newest(
+def newest_examples(
     warehouse: Warehouse, recipe: Recipe, view: FeatureView, night: Night, calendar: Sessions
 ) -> Examples:
     """The windows that a night scores, each dated by the session that could use it first.
@@ -179,40 +212,50 @@ def _why_no_window(warehouse: Warehouse, table: str, night: Night) -> str:
     return f"too little unbroken history before {night.session} for a window"
 
 
-def _published(
-    warehouse: Warehouse, declared: Signal, version: ModelVersion, examples: Examples, role: Role
+def published(
+    warehouse: Warehouse,
+    declared: Signal,
+    version: ModelVersion,
+    span: tuple[pd.Timestamp, pd.Timestamp],
+    role: Role,
 ) -> pd.DataFrame:
-    """The newest revisions of these examples' rows, as published before."""
+    """The newest published revisions of a version's rows, from one `as_of` to another."""
     return warehouse.frame(
         """
         SELECT *
         FROM main.signal_revisions
-        WHERE signal = ? AND list_contains(?, as_of) AND model_version = ? AND role = ?
+        WHERE signal = ? AND as_of BETWEEN ? AND ? AND model_version = ? AND role = ?
         QUALIFY revision = max(revision) OVER (
             PARTITION BY entity, as_of, horizon, horizon_unit
         )
         """,
         declared.name,
-        [day.date() for day in examples.index["as_of"].unique()],
+        span[0].date(),
+        span[1].date(),
         version.model_version,
         role,
     )
 
 
-def _rows(
-    warehouse: Warehouse,
+def score_rows(
+    settings: Settings,
     declared: Signal,
     version: ModelVersion,
     loaded: Version,
     examples: Examples,
     night: Night,
     calendar: Sessions,
-    run_id: str,
-    role: Role,
+    imprint: Imprint,
 ) -> pd.DataFrame:
-    settings = warehouse.settings
+    """Rows of `signals` that a version gives for a night's examples.
+
+    Raises
+    ------
+    LookbackError
+        A score is not finite.
+    """
     view = feature_view(examples.view)
-    published_at = night.time()
+    acted_at = night.time()
     forecast = loaded.forecast(examples)
     if not np.isfinite(forecast).all():
         raise LookbackError(
@@ -231,19 +274,17 @@ def _rows(
             "as_of": np.repeat(examples.index["as_of"].to_numpy(), steps * k),
             "horizon": np.tile(np.repeat(np.arange(1, steps + 1) * view.horizon, k), n),
             "horizon_unit": view.horizon_unit,
-            "role": role,
+            "role": imprint.role,
             "known_at": known_at.reset_index(drop=True),
-            "tradable_from": tradable_from(
-                calendar, published_at, settings.publication_delay_minutes
-            ),
+            "tradable_from": tradable_from(calendar, acted_at, settings.publication_delay_minutes),
             **_scores(version, loaded, examples, forecast),
             "model": version.model,
             "model_version": version.model_version,
             "feature_view": examples.view,
             "feature_version": examples.version,
             "data_snapshot": examples.data_snapshot,
-            "published_at": pd.Timestamp(published_at),
-            "run_id": run_id,
+            "published_at": pd.Timestamp(imprint.published_at or acted_at),
+            "run_id": imprint.run_id,
         }
     )
     # a rank says nothing about a signal of one entity
@@ -264,7 +305,7 @@ def _scores(
     return scores | {"probability": forecast.ravel() if manifest.gives_probability else None}
 
 
-def _write(warehouse: Warehouse, rows: pd.DataFrame, known: pd.DataFrame) -> tuple[int, int]:
+def write(warehouse: Warehouse, rows: pd.DataFrame, known: pd.DataFrame) -> tuple[int, int]:
     """Append revisions of the rows that are new or differ; replace them among the newest.
 
     Returns
@@ -283,40 +324,19 @@ def _write(warehouse: Warehouse, rows: pd.DataFrame, known: pd.DataFrame) -> tup
         same &= (old == new) | (pd.isna(old) & pd.isna(new))
     revisions = rows.assign(revision=(before["revision"].fillna(-1) + 1).astype("int32").to_numpy())
     revisions = revisions[~same]
+    replaced = rows[~same & ~is_new]
     with warehouse.transaction():
         warehouse.append(signal_revisions, revisions)
-        with warehouse.relation(revisions) as incoming:
-            matches = " AND ".join(f"s.{column} = i.{column}" for column in SIGNAL_KEY)
-            warehouse.native.execute(
-                f"DELETE FROM main.signals s USING {incoming} i WHERE {matches}"
-            )
+        if len(replaced):
+            with warehouse.relation(replaced) as incoming:
+                matches = " AND ".join(f"s.{column} = i.{column}" for column in SIGNAL_KEY)
+                # the span of dates lets DuckDB pass over all other blocks of the table
+                warehouse.native.execute(
+                    f"""
+                    DELETE FROM main.signals s USING {incoming} i
+                    WHERE {matches} AND s.as_of BETWEEN $1 AND $2
+                    """,
+                    [replaced["as_of"].min().date(), replaced["as_of"].max().date()],
+                )
         warehouse.append(signals, revisions[CONTRACT])
-    return int(is_new.sum()), int((~same & ~is_new).sum())
-
-
-def refresh_latest(warehouse: Warehouse, calendar: Sessions, session: object) -> None:
-    """Rebuild `signals_latest`: the newest live row per signal, entity and horizon.
-
-    Where two versions scored the same date, the one published last counts. Ages are
-    sessions up to the newest session that any live signal or `session` has reached.
-    """
-    latest = warehouse.frame(
-        """
-        SELECT *
-        FROM main.signals
-        WHERE role = 'live'
-        QUALIFY row_number() OVER (
-            PARTITION BY signal, entity, horizon, horizon_unit
-            ORDER BY as_of DESC, published_at DESC, model_version
-        ) = 1
-        """
-    )
-    newest = max([pd.Timestamp(str(session)), *latest["as_of"]])
-    latest["age"] = [calendar.age(day.date(), newest.date()) for day in latest["as_of"]]
-    with warehouse.transaction():
-        warehouse.native.execute("DELETE FROM main.signals_latest")
-        with warehouse.relation(latest) as incoming:
-            warehouse.native.execute(
-                f"INSERT INTO main.signals_latest BY NAME SELECT * FROM {incoming} "
-                "ORDER BY signal, entity"
-            )
+    return int(is_new.sum()), len(replaced)

@@ -188,7 +188,7 @@ def _calibration(probability: Floats, up: Bools) -> Metrics:
     """Log-loss, Brier score and reliability of probabilities."""
     from sklearn.metrics import brier_score_loss, log_loss
 
-    bins = _reliability(probability, up)
+    bins = reliability(probability, up)
     distance = sum(each["n"] * abs(each["mean_probability"] - each["up_rate"]) for each in bins)
     return {
         "log_loss": float(log_loss(up, probability, labels=[False, True])),
@@ -198,8 +198,14 @@ def _calibration(probability: Floats, up: Bools) -> Metrics:
     }
 
 
-def _reliability(probability: Floats, up: Bools) -> list[Metrics]:
-    """What was said and what came, in bins of equal count; equal probabilities stay together."""
+def reliability(probability: Floats, up: Bools) -> list[Metrics]:
+    """What was said and what came, in bins of equal count; equal probabilities stay together.
+
+    Parameters
+    ----------
+    probability : (n,), n at least 1
+    up : (n,), bool
+    """
     edges = np.unique(np.quantile(probability, np.linspace(0, 1, BINS + 1)[1:-1]))
     place = np.searchsorted(edges, probability, side="left")
     return [

@@ -13,19 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from db.sessions import sessions
-from features.catalog import feature_view
+from features.holding import holding_returns
 
 if TYPE_CHECKING:
     from db.warehouse import Warehouse
 
 Floats = npt.NDArray[np.float64]
 Days = npt.NDArray[np.datetime64]
-
-# The view that holds each session's total return.
-VIEW, RETURN = "price_factors", "return_1"
 
 
 @dataclass(frozen=True)
@@ -84,27 +80,8 @@ def tradable_returns(
     """
     calendar = sessions(warehouse.settings.calendar).days
     periods = WeeklyPeriods.after(dates, calendar)
-    first, last = periods.from_.min(), periods.until.max()
-    inside = calendar[(calendar >= first) & (calendar <= last)]
-    found = warehouse.frame(
-        f"""
-        SELECT entity, date, {RETURN} AS gain
-        FROM {feature_view(VIEW).table}
-        WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1)
-            AND date BETWEEN $2 AND $3 AND {RETURN} > -1
-        """,
-        cutoff,
-        first.astype(object),
-        last.astype(object),
-    )
-    names, column = np.unique(found["entity"].to_numpy("str"), return_inverse=True)
-    growth = np.full((len(inside), len(names)), np.nan)
-    row = np.searchsorted(inside, found["date"].to_numpy("datetime64[D]"))
-    growth[row, column] = np.log1p(found["gain"].to_numpy("float64"))
-    level = np.where(np.isfinite(growth), np.nancumsum(growth, axis=0), np.nan)
     place = np.searchsorted(periods.dates, np.asarray(dates, "datetime64[D]"))
-    at = pd.Index(names).get_indexer(pd.Index(np.asarray(entities, "str")))
-    bought = np.searchsorted(inside, periods.from_)[place]
-    sold = np.searchsorted(inside, periods.until)[place]
-    returns = np.expm1(level[sold, at] - level[bought, at])
-    return np.where(at >= 0, returns, np.nan), periods
+    returns = holding_returns(
+        warehouse, cutoff, entities, periods.from_[place], periods.until[place]
+    )
+    return returns, periods

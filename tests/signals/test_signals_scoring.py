@@ -18,7 +18,8 @@ from models.catalog import recipe
 from models.registry import ModelVersion
 from signals import scoring
 from signals.declaration import SIGNALS, signal
-from signals.scoring import refresh_latest, require_no_look_ahead, tradable_from
+from signals.latest import refresh_latest
+from signals.scoring import require_no_look_ahead, tradable_from
 
 FRIDAY = date(2018, 12, 14)
 MONDAY = date(2018, 12, 17)

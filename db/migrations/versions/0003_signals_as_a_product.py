@@ -84,7 +84,9 @@ def upgrade() -> None:
         _column("horizon", sa.Integer(), "signals.horizon"),
         _column("horizon_unit", sa.String(), "session, week or month"),
         _column("role", sa.String(), "live, backfill or challenger"),
-        _column("model_version", sa.String(), "signals.model_version"),
+        _column(
+            "model_version", sa.String(), "signals.model_version; * for the signal whoever made it"
+        ),
         _column("scored", sa.BigInteger(), "rows of the signal"),
         _column("known", sa.BigInteger(), "rows whose outcome is known"),
         _column(
@@ -225,7 +227,9 @@ def upgrade() -> None:
         _column("horizon", sa.Integer(), "signals.horizon"),
         _column("horizon_unit", sa.String(), "session, week or month"),
         _column("role", sa.String(), "live, backfill or challenger"),
-        _column("model_version", sa.String(), "signals.model_version"),
+        _column(
+            "model_version", sa.String(), "signals.model_version; * for the signal whoever made it"
+        ),
         _column("kind", sa.String(), "probability, or quantile"),
         _column("bucket", sa.Integer(), "tenth of the rows by probability; number of the quantile"),
         _column(
@@ -233,7 +237,7 @@ def upgrade() -> None:
         ),
         _column("observed", sa.Double(), "share that was so"),
         _column("rows", sa.BigInteger(), "outcomes"),
-        comment="Whether probabilities and quantiles hold what they say: one row per (signal, horizon, horizon_unit, role, model_version, kind, bucket)",
+        comment="Whether probabilities and quantiles hold what they say, over the newest year of dates: one row per (signal, horizon, horizon_unit, role, model_version, kind, bucket)",
     )
     op.create_table(
         "signal_drift",

@@ -64,6 +64,7 @@ def check_health(settings: Settings) -> list[Finding]:
         *_newest_night(settings),
         *_sources(settings),
         *_signals(settings),
+        *_watched(settings),
         *_champions(settings),
     ]
 
@@ -126,6 +127,17 @@ def _signals(settings: Settings) -> Iterator[Finding]:
             f"signal {name}",
             f"newest {as_of}" + (f", {age} sessions old" if late else ""),
         )
+
+
+def _watched(settings: Settings) -> Iterator[Finding]:
+    """Signals that were never scored, have become weak, or see what they were not trained on."""
+    from signals import watch
+    from signals.declaration import chosen_signals
+
+    for each in watch.never_scored(settings, chosen_signals(settings).keys()):
+        yield Finding("missing", f"signal {each.signal}", each.problem)
+    for each in (*watch.weakened(settings), *watch.drifted(settings)):
+        yield Finding("warning", f"signal {each.signal}", each.problem)
 
 
 def _champions(settings: Settings) -> Iterator[Finding]:

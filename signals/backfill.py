@@ -81,7 +81,7 @@ def plan(
 
     Parameters
     ----------
-    warehouse : the open store; the views of the model must have been materialized.
+    warehouse : the open store.
     declared : the signal.
     sessions : first and last date, both included.
     calendar : of the exchange.
@@ -94,12 +94,11 @@ def plan(
     UsageError
         The dates hold no session.
     LookbackError
-        The view has not been materialized.
+        The view of a monthly signal has not been materialized.
     """
     if retrain not in get_args(Retrain):
         raise UsageError(f"{retrain!r} is no period; there are: {', '.join(get_args(Retrain))}")
     view = feature_view(recipes(declared.model, warehouse.settings.profile)[0].view)
-    require_materialized(warehouse, view)
     nights = list(due_nights(warehouse, view, sessions, calendar))
 
     def scored_by(night: Night) -> tuple[str, date]:
@@ -147,6 +146,7 @@ def due_nights(
     if view.horizon_unit != "month":
         yield from nights
         return
+    require_materialized(warehouse, view)
     known = warehouse.frame(f"SELECT DISTINCT known_at FROM {view.table} ORDER BY 1")["known_at"]
     for night in nights:
         before = past_night(warehouse.settings, calendar, calendar.previous(night.session))

@@ -1,8 +1,8 @@
 """Drift: how far inputs and scores have moved from what a version was trained on.
 
 The population stability index compares shares in ten buckets that hold equal shares of the
-training span. Neighbouring windows of one series resemble each other, so that its index is
-noisier than `noise`, which counts them as independent, says.
+training span. Neighbouring values of one series resemble each other: so many of them count
+as so many fewer that are independent.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from models.artefacts import Version
 from models.examples import Examples, read_examples
 from models.recipes import Recipe
 from models.registry import ModelVersion, load
+from models.tasks import series_of
 from signals.declaration import Signal
 
 if TYPE_CHECKING:
     from db.warehouse import Warehouse
 
 Floats = npt.NDArray[np.float64]
+# Edges, shares, rows, persistence.
+Reference = tuple[Floats, Floats, int, float]
 
 BUCKETS = 10
 # Rule of thumb of credit scoring: below 0.1 nothing, above 0.25 a shift to act on.
@@ -53,8 +56,13 @@ def population_stability(expected: Floats, actual: Floats) -> float:
     return float(((actual - expected) * np.log(actual / expected)).sum())
 
 
-def noise_of(buckets: int, rows: int, reference_rows: int) -> float:
+def noise_of(buckets: int, rows: float, reference_rows: float) -> float:
     """The index below which 95 % lie where both samples come from one distribution.
+
+    Parameters
+    ----------
+    buckets : int
+    rows, reference_rows : values in each sample that are independent of each other.
 
     References
     ----------
@@ -64,6 +72,17 @@ def noise_of(buckets: int, rows: int, reference_rows: int) -> float:
     from scipy.stats import chi2
 
     return float(chi2.ppf(0.95, max(buckets - 1, 1)) * (1 / rows + 1 / reference_rows))
+
+
+def independent(rows: int, persistence: float) -> float:
+    """How many independent values are worth so many of an autoregression, at least one.
+
+    References
+    ----------
+    Bartlett, "Some aspects of the time-correlation problem in regard to tests of
+    significance", Journal of the Royal Statistical Society 98 (1935): n (1 - r) / (1 + r).
+    """
+    return max(1.0, rows * (1 - persistence) / (1 + persistence))
 
 
 def measure_drift(
@@ -89,9 +108,11 @@ def measure_drift(
     for subject, values in _subjects(version.made_by, loaded, newest).items():
         if subject not in references:
             continue
-        edges, shares, count = references[subject]
+        edges, shares, count, persistence = references[subject]
         psi = population_stability(shares, _shares(values, edges))
-        noise = noise_of(len(shares), len(values), count)
+        noise = noise_of(
+            len(shares), independent(len(values), persistence), independent(count, persistence)
+        )
         rows.append(
             {
                 "signal": declared.name,
@@ -127,8 +148,8 @@ def _newest(warehouse: Warehouse, recipe: Recipe, night: Night) -> Examples:
 
 def _references(
     warehouse: Warehouse, version: ModelVersion, loaded: Version
-) -> dict[str, tuple[Floats, Floats, int]]:
-    """Edges, shares and rows of each subject over the training span; worked out once a version."""
+) -> dict[str, Reference]:
+    """What is known of each subject over the training span; worked out once a version."""
     known = _known_references(warehouse, version)
     if known:
         return known
@@ -145,6 +166,7 @@ def _references(
     inside = np.flatnonzero(trained.index["as_of"].between(first, last))
     if not len(inside):
         return {}
+    alone = len(trained.index["entity"].unique()) == 1
     few = inside[np.linspace(0, len(inside) - 1, min(len(inside), MOST_WINDOWS)).astype("int64")]
     rows = []
     for subject, values in _subjects(version.made_by, loaded, trained.take(few)).items():
@@ -157,6 +179,7 @@ def _references(
                 "edges": edges.tolist(),
                 "shares": _shares(values, edges).tolist(),
                 "rows": len(values),
+                "persistence": _persistence(values) if alone else 0.0,
             }
         )
     with warehouse.transaction():
@@ -165,18 +188,16 @@ def _references(
     return _known_references(warehouse, version)
 
 
-def _known_references(
-    warehouse: Warehouse, version: ModelVersion
-) -> dict[str, tuple[Floats, Floats, int]]:
+def _known_references(warehouse: Warehouse, version: ModelVersion) -> dict[str, Reference]:
     found = warehouse.sql(
-        "SELECT subject, edges, shares, rows FROM ops.drift_references "
+        "SELECT subject, edges, shares, rows, persistence FROM ops.drift_references "
         "WHERE model = ? AND model_version = ?",
         version.model,
         version.model_version,
     )
     return {
-        subject: (np.array(json.loads(edges)), np.array(json.loads(shares)), rows)
-        for subject, edges, shares, rows in found
+        subject: (np.array(json.loads(edges)), np.array(json.loads(shares)), rows, persistence)
+        for subject, edges, shares, rows, persistence in found
     }
 
 
@@ -195,7 +216,18 @@ def _subjects(recipe: Recipe, loaded: Version, examples: Examples) -> Mapping[st
         score = score / examples.last - 1
     elif recipe.task in ("changes", "path"):
         score = score - examples.last
-    return {"value": score.ravel(), **subjects}
+    if score.shape[1] == 1:
+        return {"value": score[:, 0], **subjects}
+    values = {f"value of {name}": score[:, at] for at, name in enumerate(series_of(recipe))}
+    return values | subjects
+
+
+def _persistence(values: Floats) -> float:
+    """Correlation of each value with the one before; 0 where it is negative or undefined."""
+    if len(values) < 3 or np.ptp(values) == 0:
+        return 0.0
+    found = float(np.corrcoef(values[1:], values[:-1])[0, 1])
+    return max(0.0, found) if np.isfinite(found) else 0.0
 
 
 def _shares(values: Any, edges: Floats) -> Floats:

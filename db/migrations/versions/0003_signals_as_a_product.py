@@ -244,7 +244,7 @@ def upgrade() -> None:
         _column("signal", sa.String(), "signals.signal"),
         _column("model_version", sa.String(), "version that scored"),
         _column("session", sa.Date(), "night"),
-        _column("subject", sa.String(), "value, or a feature that the model sees"),
+        _column("subject", sa.String(), "value (of several targets each), or a feature it sees"),
         _column(
             "psi",
             sa.Double(),
@@ -262,10 +262,13 @@ def upgrade() -> None:
         "drift_references",
         _column("model", sa.String(), "model"),
         _column("model_version", sa.String(), "version"),
-        _column("subject", sa.String(), "value, or a feature that the model sees"),
+        _column("subject", sa.String(), "value (of several targets each), or a feature it sees"),
         _column("edges", sa.JSON(), "inner edges of the buckets: quantiles of the training span"),
         _column("shares", sa.JSON(), "share of the training span in each bucket"),
         _column("rows", sa.BigInteger(), "values of the training span"),
+        _column(
+            "persistence", sa.Double(), "autocorrelation from date to date; 0 of a cross-section"
+        ),
         schema="ops",
         comment="What versions were trained on, in buckets, for signal_drift",
     )

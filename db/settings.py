@@ -19,7 +19,7 @@ from db.errors import UsageError
 
 Profile = Literal["sample", "live", "files"]
 
-SECRETS = frozenset({"fred_api_key", "tiingo_api_key"})
+SECRETS = frozenset({"fred_api_key", "tiingo_api_key", "serve_token"})
 
 # Twenty large US stocks, the same that the sample profile carries.
 DEFAULT_SYMBOLS = [
@@ -116,6 +116,14 @@ class Settings(BaseSettings):
     request_backoff_seconds: float = Field(1.0, ge=0, description="first wait; doubles each time")
     lock_wait_seconds: float = Field(60.0, ge=0, description="bounded wait for the writer lock")
     keep_publications: int = Field(5, ge=2, description="old published copies kept for readers")
+
+    serve_port: int = Field(9494, ge=1, le=65535, description="port of `lookback serve`")
+    serve_memory: str = Field("4GB", description="most memory that queries of clients take")
+    serve_token: SecretStr | None = Field(
+        None,
+        description="environment only; what clients of `lookback serve` must show, at least 16 "
+        "characters. Default: made once, in serve.token under home",
+    )
 
     @field_validator("home", "files_dir")
     @classmethod

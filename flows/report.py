@@ -64,6 +64,7 @@ class NightReport:
     data_docs: str | None
     published: str
     seconds: float
+    page: str | None = None
 
     @classmethod
     def of(
@@ -76,6 +77,7 @@ class NightReport:
         scored: Sequence[Scored],
         published: Path,
         exit_code: int,
+        page: Path | None = None,
     ) -> NightReport:
         """The report of a finished run; signals are read back from what was published."""
         docs = run.settings.data_docs / "index.html"
@@ -100,6 +102,7 @@ class NightReport:
             str(docs) if docs.exists() else None,
             str(published),
             run.work.seconds,
+            str(page) if page is not None else None,
         )
 
 
@@ -142,6 +145,7 @@ def night_markdown(report: NightReport) -> str:
         "",
         *(f"- **missing** {line}" for line in report.missing),
         "",
+        *([f"[Report]({Path(report.page).as_uri()}): `{report.page}`", ""] if report.page else []),
         "### Signals",
         "| signal | entity | as of | horizon | value | last | tradable from | model version |",
         "|---|---|---|---|---:|---:|---|---|",

@@ -1,0 +1,117 @@
+"""Champions and challengers, their figures beside the baselines, and how they learned."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from models import tasks
+from models.training_process import HISTORY
+from signals.report.reading import Row, rows
+
+SHOWN = 10
+CURVES_SHOWN = 2
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version beside the best baseline on the same dates.
+
+    Attributes
+    ----------
+    row : of `model_versions`, without the JSON columns.
+    variant : name of its recipe.
+    learns : whether it is a network, and no baseline.
+    metric, test : the figure that versions are listed by.
+    best_baseline, baseline_test : the best baseline's.
+    better : whether it beats that; None where either is not defined.
+    """
+
+    row: Row
+    variant: str
+    learns: bool
+    metric: str
+    test: float | None
+    best_baseline: str | None
+    baseline_test: float | None
+    better: bool | None
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses by epoch; `best` counts from 1."""
+
+    variant: str
+    model_version: str
+    training: tuple[float, ...]
+    validation: tuple[float, ...]
+    best: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: its champion, and the newest of those beside it, and loss curves."""
+
+    name: str
+    champion: Version | None
+    versions: tuple[Version, ...]
+    losses: tuple[Losses, ...]
+
+
+def read_model(connection: duckdb.DuckDBPyConnection, name: str, home: Path) -> Model:
+    """Versions of a model, the champion first; histories come from its folder under `home`."""
+    found = rows(
+        connection,
+        """
+        -- one row a version: the champion and the newest beside it
+        SELECT *
+        FROM main.model_versions
+        WHERE model = ? AND stage <> 'walk-forward'
+        ORDER BY stage = 'champion' DESC, cutoff DESC, trained_at DESC, model_version
+        LIMIT ?
+        """,
+        name,
+        SHOWN,
+    )
+    versions = [_version(row) for row in found]
+    champion = next((each for each in versions if each.row["stage"] == "champion"), None)
+    # the champion's curve; of a champion that is a baseline those of the newest networks
+    networks = [each for each in versions if each.learns and each.row["artefact"]]
+    if champion is not None and champion.learns:
+        networks = [champion]
+    curves = [_losses(each, home) for each in networks[:CURVES_SHOWN]]
+    return Model(name, champion, tuple(versions), tuple(each for each in curves if each))
+
+
+def _version(row: Row) -> Version:
+    recipe, metrics, baselines = (
+        json.loads(row.pop(name)) for name in ("recipe", "metrics", "baselines")
+    )
+    row.pop("spans")
+    side = tasks.beside_the_best_baseline(recipe["task"], metrics, baselines)
+    test, other = side["test"], side["baseline_test"]
+    higher = tasks.HEADLINES[recipe["task"]].higher_is_better
+    better = None if test is None or other is None else (test > other) == higher and test != other
+    learns = recipe["architecture"] != "baseline"
+    return Version(row, recipe["variant"], learns, better=better, **side)
+
+
+def _losses(version: Version, home: Path) -> Losses | None:
+    """Losses that lie in a version's folder; None where it is gone or is none of ours."""
+    models = (home / "models").resolve()
+    path = (models / version.row["artefact"] / HISTORY).resolve()
+    if not path.is_relative_to(models) or not path.is_file():
+        return None
+    try:
+        history = json.loads(path.read_text(encoding="utf-8"))
+        training = tuple(float(value) for value in history["loss"])
+        validation = tuple(float(value) for value in history["val_loss"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    if not training or len(training) != len(validation):
+        return None
+    best = min(range(len(validation)), key=validation.__getitem__) + 1
+    return Losses(version.variant, version.row["model_version"], training, validation, best)

@@ -254,7 +254,11 @@ def _signal_columns() -> tuple[Column[Any], ...]:
     return (
         _column("signal", String, "named stream of scores"),
         _column("entity", String, "symbol or series"),
-        _column("as_of", Date, "session whose close the score could use"),
+        _column(
+            "as_of",
+            Date,
+            "session whose close the score could use; of a month the first that knew the month",
+        ),
         _column("horizon", Integer, "how far ahead, in horizon_unit"),
         _column("horizon_unit", String, "session, week or month"),
         _column("role", String, "live, backfill or challenger"),
@@ -270,7 +274,7 @@ def _signal_columns() -> tuple[Column[Any], ...]:
         _column("model_version", String, "model_versions.model_version"),
         _column("feature_view", String, "feature_views.view"),
         _column("feature_version", String, "feature_views.version"),
-        _column("data_snapshot", String, "content hash of the raw rows the score was made from"),
+        _column("data_snapshot", String, "content hash of the values it was made from"),
         _instant("published_at", "UTC time of this revision's publication"),
         _column("run_id", String, "runs.run_id"),
     )
@@ -346,9 +350,13 @@ outcomes = Table(
         null=True,
     ),
     _column("tradable_until", Date, "session at whose close that return ends", null=True),
-    _instant("known_at", "UTC time from which the outcome could have been known"),
-    _instant("recorded_at", "UTC time at which the outcome was joined"),
-    _column("run_id", String, "run that joined it: runs.run_id"),
+    _instant(
+        "known_at",
+        "UTC time from which realised could have been known; tradable_return is known only after "
+        "the close of tradable_until",
+    ),
+    _instant("recorded_at", "UTC time at which the row was joined, or last changed"),
+    _column("run_id", String, "run that joined or last changed it: runs.run_id"),
     comment="What happened after each signal row, once it is known: one row per (signal, entity, "
     "as_of, horizon, horizon_unit, model_version, role), of its newest revision",
 )
@@ -516,7 +524,12 @@ runs = Table(
     metadata,
     _column("run_id", String, "one execution of a flow", key=True),
     _column("flow", String, "nightly, train or backfill"),
-    _column("session", Date, "night that it was for; of a backfill the last", null=True),
+    _column(
+        "session",
+        Date,
+        "night that it was for; of a backfill the one that bounds what its outcomes know",
+        null=True,
+    ),
     _column("profile", String, "sample, live or files"),
     _column("status", String, "running, completed, partial or failed"),
     _column("exit_code", Integer, "0 good, 1 failed, 3 something missing", null=True),
@@ -553,7 +566,7 @@ validation_results = Table(
     _column("source", String, "where the increment came from"),
     _column("suite", String, "expectation suite"),
     _column("rule", String, "rule of the gate"),
-    _column("expectation", String, "the Great Expectations type that judged it"),
+    _column("expectation", String, "the Great Expectations type that judged it; empty if skipped"),
     _column("column_name", String, "column that it is about", null=True),
     _column("level", String, "row: failing rows go to quarantine; table: the source is stopped"),
     _column("success", Boolean, "whether it held"),

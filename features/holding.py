@@ -67,17 +67,36 @@ def holding_returns(
     growth = np.full((len(inside), len(names)), np.nan)
     row = np.searchsorted(inside, found["date"].to_numpy("datetime64[D]"))
     growth[row, column] = np.log1p(found["gain"].to_numpy("float64"))
-    level = np.where(np.isfinite(growth), np.nancumsum(growth, axis=0), np.nan)
     at = pd.Index(names).get_indexer(pd.Index(np.asarray(entities, "str")))
     begin, end = np.searchsorted(inside, first), np.searchsorted(inside, last)
     known = (at >= 0) & (end < len(inside))
     returns = np.full(len(at), np.nan)
     at, begin, end = at[known], begin[known], end[known]
-    returns[known] = np.expm1(level[end, at] - level[begin, at])
+    returns[known] = _between(growth, at, begin, end)
     if not across_breaks:
         broken = _breaks_until(warehouse, cutoff, names, inside)
         crossed = broken[end, at] != broken[begin, at]
         returns[np.flatnonzero(known)[crossed]] = np.nan
+    return returns
+
+
+def _between(
+    growth: Floats, at: npt.NDArray[np.intp], begin: npt.NDArray[Any], end: npt.NDArray[Any]
+) -> Floats:
+    """Growth less 1 of columns from one row's close to another's: (n,).
+
+    Each period is summed by itself: a running sum would give other last bits from another
+    first date on.
+    """
+    returns = np.empty(len(at))
+    bar = np.isfinite(growth)
+    width = len(growth) + 1
+    for period in np.unique(begin * width + end):
+        rows = begin * width + end == period
+        start, stop = divmod(int(period), width)
+        total = np.nansum(growth[start + 1 : stop + 1], axis=0)
+        total = np.where(bar[start] & bar[stop], total, np.nan)
+        returns[rows] = np.expm1(total[at[rows]])
     return returns
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from db import ingest, staging, vintages
 from db.clock import Night
 from db.errors import DivergedError, LookbackError, TrainingError
+from db.gathering import ROWS_A_NIGHT, gather
 from db.ingest import Delivery
 from db.locks import hold
 from db.publishing import publish
@@ -46,7 +47,7 @@ from models.spans import Spans, split
 from models.training import Epoch
 from signals.declaration import Signal, chosen_signals
 from signals.drift import measure_drift
-from signals.latest import refresh_latest
+from signals.latest import refresh_latest, refresh_wide
 from signals.outcomes import Joined, join_outcomes
 from signals.performance import measure
 from signals.scoring import Scored, is_due, score
@@ -426,7 +427,16 @@ def judge_signal(
     """
     with run.work.step(), run.warehouse() as warehouse:
         calendar = sessions(run.settings.calendar)
-        joined = join_outcomes(warehouse, signal, run.night, calendar, run.run_id, since=since)
+        joined = join_outcomes(
+            warehouse,
+            signal,
+            run.night,
+            calendar,
+            run.run_id,
+            since=since,
+            # a backfill works today, whatever nights it fills in
+            recorded_at=run.started if since is not None else None,
+        )
         if joined.since is not None:
             measure(warehouse, signal, joined.since)
         found = registry.find(warehouse, signal.model, version) if version else None
@@ -445,4 +455,8 @@ def publish_night(run: Run) -> tuple[Path, int]:
         with run.warehouse() as warehouse:
             # ages move on also where nothing could be scored
             refresh_latest(warehouse, sessions(run.settings.calendar), run.night.session)
-            return publish(warehouse), exit_code
+            refresh_wide(warehouse)
+            published = publish(warehouse)
+            # nobody waits for it: it shows in the next publication
+            gather(warehouse, ROWS_A_NIGHT)
+            return published, exit_code

@@ -31,7 +31,7 @@ SIGNALS = {
         Signal(
             "equity_week_direction",
             model="equity_week_direction",
-            unit="score of next week's return; a probability where the champion gives one",
+            unit="score of next week's return, standard deviations from the mean of its date",
         ),
         Signal(
             "macro_outlook",

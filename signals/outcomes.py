@@ -62,6 +62,7 @@ def join_outcomes(
     run_id: str,
     *,
     since: date | None = None,
+    recorded_at: datetime | None = None,
 ) -> Joined:
     """Bring the outcomes of a signal up to date with what a night knows.
 
@@ -74,6 +75,7 @@ def join_outcomes(
     run_id : of the run.
     since : first `as_of` to look at; if left out what is recent, and from the oldest date on
         of which a label became known since the last time.
+    recorded_at : UTC; the night's own clock if left out.
 
     Returns
     -------
@@ -92,7 +94,10 @@ def join_outcomes(
         ]
         known = [part for part in parts if len(part)]
         if known:
-            written = _write(warehouse, declared, pd.concat(known), span, night, run_id)
+            rows = pd.concat(known).assign(
+                recorded_at=pd.Timestamp(recorded_at or night.time()), run_id=run_id
+            )
+            written = _write(warehouse, declared, rows, span)
             new, changed = new + written[0], changed + written[1]
     _note(warehouse, declared, night)
     return Joined(declared.name, first, new, changed)
@@ -368,8 +373,6 @@ def _write(
     declared: Signal,
     found: pd.DataFrame,
     span: tuple[date, date],
-    night: Night,
-    run_id: str,
 ) -> tuple[int, int]:
     """Write the outcomes that are new or other than before; how many of each there were."""
     known = warehouse.frame(
@@ -378,18 +381,16 @@ def _write(
         *span,
     )
     columns = [*OF_THE_ROW, *JUDGED]
-    found = found[columns]
     before = known.set_index(KEY)[columns[len(KEY) :]].reindex(pd.MultiIndex.from_frame(found[KEY]))
     new = before["realised"].isna().to_numpy()
     same = ~new
     for name in columns[len(KEY) :]:
         same &= _equal(found[name], before[name])
     replaced = found[~same & ~new]
-    written = found[~same].assign(recorded_at=pd.Timestamp(night.time()), run_id=run_id)
     with warehouse.transaction():
         if len(replaced):
             _delete(warehouse, replaced)
-        warehouse.append(outcomes, written)
+        warehouse.append(outcomes, found.loc[~same, [*columns, "recorded_at", "run_id"]])
     return int(new.sum()), len(replaced)
 
 

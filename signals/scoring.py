@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Role = Literal["live", "backfill", "challenger"]
 QUANTILES = ("q05", "q50", "q95")
 SCORES = ("value", "q05", "q50", "q95", "probability", "rank")
+# Tasks whose forecasts order returns: a probability, a rank or a return, as the version has it.
+SCORES_OF_RETURNS = ("direction", "rank")
 CONTRACT = [column.name for column in signals.columns]
 
 
@@ -287,8 +289,15 @@ def score_rows(
             "run_id": imprint.run_id,
         }
     )
-    # a rank says nothing about a signal of one entity
     of_the_same = rows.groupby(["as_of", "horizon"])["value"]
+    if version.made_by.task in SCORES_OF_RETURNS:
+        # whatever the champion's score is of, readers get one unit
+        differ = of_the_same.transform("max") > of_the_same.transform("min")
+        from_the_mean = rows["value"] - of_the_same.transform("mean")
+        standard = from_the_mean / of_the_same.transform("std", ddof=0)
+        rows["value"] = standard.where(differ, 0.0)
+        of_the_same = rows.groupby(["as_of", "horizon"])["value"]
+    # a rank says nothing about a signal of one entity
     alone = of_the_same.transform("count") == 1
     rows["rank"] = of_the_same.rank(pct=True).mask(alone | bool(named))
     return rows[list(CONTRACT)]

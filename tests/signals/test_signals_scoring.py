@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
@@ -556,3 +557,37 @@ def test_where_the_champion_is_damaged_the_last_good_one_scores(desk, model, mon
     assert row["model_version"] == "v1"
     # the champion is another one only when somebody says so
     assert registry.champion(desk.warehouse, NEXT_CLOSE.model).model_version == "v3"
+
+
+# ------------------------------------------------------------------ one unit of cross-sections
+
+
+@pytest.fixture
+def of_returns(desk, model, panel, monkeypatch):
+    """A panel of four whose champion's forecasts order returns."""
+    made_by = ModelVersion.made_by.fget
+
+    def direction(version):
+        return replace(made_by(version), task="direction", learns="rank", scaling="none")
+
+    monkeypatch.setattr(ModelVersion, "made_by", property(direction))
+    for number, name in enumerate("ABCD"):
+        desk.history(FRIDAY, count=20, series=name, level=10.0**number)
+    desk.version(feature_version=panel.version)
+    return desk
+
+
+def test_scores_of_returns_come_in_standard_deviations_of_their_date(of_returns, model):
+    model.manifest.gives_probability = True
+    of_returns.score(of_returns.night(FRIDAY))
+    rows = pd.DataFrame(of_returns.rows()).sort_values("entity")
+    raw = np.array([10.0**number + 19 + 1 for number in range(4)])
+    assert rows["probability"].tolist() == raw.tolist()
+    np.testing.assert_allclose(rows["value"], (raw - raw.mean()) / raw.std())
+    assert rows["rank"].tolist() == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_scores_that_are_all_the_same_say_nothing(of_returns, model, constant):
+    constant(model, 0.1)
+    of_returns.score(of_returns.night(FRIDAY))
+    assert {row["value"] for row in of_returns.rows()} == {0.0}

@@ -68,12 +68,14 @@ def upgrade() -> None:
         _column(
             "known_at",
             sa.TIMESTAMP(timezone=True),
-            "UTC time from which the outcome could have been known",
+            "UTC time from which realised could have been known; tradable_return is known only after the close of tradable_until",
         ),
         _column(
-            "recorded_at", sa.TIMESTAMP(timezone=True), "UTC time at which the outcome was joined"
+            "recorded_at",
+            sa.TIMESTAMP(timezone=True),
+            "UTC time at which the row was joined, or last changed",
         ),
-        _column("run_id", sa.String(), "run that joined it: runs.run_id"),
+        _column("run_id", sa.String(), "run that joined or last changed it: runs.run_id"),
         comment="What happened after each signal row, once it is known: one row per (signal, entity, as_of, horizon, horizon_unit, model_version, role), of its newest revision",
     )
     op.create_table(
@@ -290,5 +292,32 @@ def upgrade() -> None:
     )
     op.execute("COMMENT ON COLUMN main.runs.flow IS 'nightly, train or backfill'")
     op.execute(
-        "COMMENT ON COLUMN main.runs.session IS 'night that it was for; of a backfill the last'"
+        "COMMENT ON COLUMN main.runs.session IS 'night that it was for; of a backfill the one that bounds what its outcomes know'"
+    )
+    op.execute(
+        "COMMENT ON COLUMN main.validation_results.expectation IS 'the Great Expectations type that judged it; empty if skipped'"
+    )
+    op.execute(
+        "COMMENT ON COLUMN main.signals.as_of IS 'session whose close the score could use; of a month the first that knew the month'"
+    )
+    op.execute(
+        "COMMENT ON COLUMN main.signals.data_snapshot IS 'content hash of the values it was made from'"
+    )
+    op.execute(
+        "COMMENT ON COLUMN main.signal_revisions.as_of IS 'session whose close the score could use; of a month the first that knew the month'"
+    )
+    op.execute(
+        "COMMENT ON COLUMN main.signal_revisions.data_snapshot IS 'content hash of the values it was made from'"
+    )
+    op.execute(
+        "COMMENT ON COLUMN main.signals_latest.as_of IS 'session whose close the score could use; of a month the first that knew the month'"
+    )
+    op.execute(
+        "COMMENT ON COLUMN main.signals_latest.data_snapshot IS 'content hash of the values it was made from'"
+    )
+    op.execute(
+        "COMMENT ON MACRO TABLE main.signals_as_of IS 'What a reader saw at ts: one row per key of signals, its newest revision published by then'"
+    )
+    op.execute(
+        "COMMENT ON MACRO TABLE main.listings_as_of IS 'Symbols with bars known by ts, each from its listing to its last trade: one row per entity'"
     )

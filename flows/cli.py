@@ -171,7 +171,7 @@ def serve(host: str, port: int | None, allow_remote: bool) -> None:
 
 @main.group()
 def signals() -> None:
-    """What leaves: the newest scores."""
+    """What leaves: the newest scores, and their history as files."""
 
 
 @signals.command("latest")
@@ -181,6 +181,50 @@ def signals_latest(as_json: bool) -> None:
     from flows.display import SIGNALS_LATEST
 
     _show(SIGNALS_LATEST, as_json, "signals_latest")
+
+
+@signals.command("export")
+@click.option("--signal", required=True, help="Name of the signal.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "csv", "alphalens", "vectorbt", "bt", "zipline"]),
+    required=True,
+    help="Rows as they are, or files in the shape that a tool takes.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="File of rows, else a folder."
+)
+@click.option("--from", "first", type=DAY, help="First date.")
+@click.option("--to", "last", type=DAY, help="Last date.")
+@click.option("--horizon", type=int, help="Of a signal with several horizons.")
+@click.option("--long", default=0.1, show_default=True, help="Share of a date's names held.")
+@click.option("--short", default=0.1, show_default=True, help="Share of a date's names sold.")
+def signals_export(
+    signal: str,
+    form: str,
+    output: Path,
+    first: datetime | None,
+    last: datetime | None,
+    horizon: int | None,
+    long: float,
+    short: float,
+) -> None:
+    """Write a signal's history for a backtest, dated by when it could be traded."""
+    from flows.export import Asked, export
+
+    asked = Asked(
+        signal,
+        form,
+        output,
+        first=first.date() if first else None,
+        last=last.date() if last else None,
+        horizon=horizon,
+        long=long,
+        short=short,
+    )
+    for path in export(_settings(), asked):
+        click.echo(path)
 
 
 @main.group()

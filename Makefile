@@ -43,6 +43,10 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.lstm_peers
 	$(BIN)/python -m benchmarks.training epoch
 	$(BIN)/python -m benchmarks.training race
+	$(BIN)/python -m benchmarks.backfill
+	$(BIN)/python -m benchmarks.remote_sql
+	$(BIN)/python -m benchmarks.ten_million
+	$(BIN)/python -m benchmarks.published_load
 
 # Each package is pinned with its hash; --no-deps because the locks hold all of them.
 $(VENV)/.installed: requirements.lock pyproject.toml

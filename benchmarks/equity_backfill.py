@@ -22,6 +22,7 @@ from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.reference import reference_folder
 from benchmarks.stores import SURVIVORS
 from db.publishing import query_published
 from flows.backfill import Asked, fill_in
@@ -34,7 +35,8 @@ VIEWS = {"equity_weekly_cross_section", "price_factors"}
 SIGNAL, RECIPE = "equity_week_direction", "cross_section"
 BY_YEAR = """
     -- one row per year of the signal, whoever made it
-    SELECT year(as_of) AS year, count(*) AS weeks, sum(scored) AS scores, avg(rank_ic) AS rank_ic,
+    SELECT coalesce(strftime(as_of, '%Y'), 'all') AS year, count(*) AS weeks,
+        sum(scored) AS scores, avg(rank_ic) AS rank_ic,
         avg(rank_ic) / stddev(rank_ic) * sqrt(count(rank_ic)) AS t,
         avg(tradable_rank_ic) AS tradable_rank_ic,
         avg(tradable_rank_ic) / stddev(tradable_rank_ic) * sqrt(count(tradable_rank_ic))
@@ -42,7 +44,7 @@ BY_YEAR = """
         avg(auc) AS auc, avg(hit_rate) AS hit_rate
     FROM signal_performance
     WHERE signal = 'equity_week_direction' AND model_version = '*' AND role = 'backfill'
-    GROUP BY ROLLUP (year(as_of))
+    GROUP BY ROLLUP (strftime(as_of, '%Y'))
     ORDER BY year
 """
 
@@ -53,6 +55,7 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=date.fromisoformat, default=date(2015, 1, 2))
     parser.add_argument("--to", dest="last", type=date.fromisoformat, default=date(2017, 12, 29))
     asked = parser.parse_args()
+    reference_folder()
     if find_spec("jax") is not None:
         os.environ.setdefault("KERAS_BACKEND", "jax")
     console, began = new_console(), time.perf_counter()

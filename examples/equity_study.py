@@ -236,7 +236,6 @@ def main() -> None:
     arguments.add_argument("--cost-bps", type=float, default=10.0)
     arguments.add_argument("--long", type=float, default=0.1)
     arguments.add_argument("--short", type=float, default=0.1)
-    arguments.add_argument("--largest-move", type=float, default=3.0, metavar="FACTOR")
     arguments.add_argument("--no-tear-sheet", action="store_true")
     try:
         study(arguments.parse_args())

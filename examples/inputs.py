@@ -30,6 +30,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     arguments.add_argument("--signals", type=Path, help="published file, its folder, or a home")
     arguments.add_argument("--signal", default="equity_week_direction")
     arguments.add_argument("--prices", type=Path, help="wide Parquet of closes; as published")
+    arguments.add_argument(
+        "--largest-move",
+        type=float,
+        default=3.0,
+        metavar="FACTOR",
+        help="a daily move beyond it, up or down, is no return but a break of the data",
+    )
     arguments.add_argument("--output", type=Path, default=Path("backtest"))
     return arguments
 
@@ -41,7 +48,10 @@ def read(given: argparse.Namespace) -> Inputs:
         close = pd.read_parquet(given.prices)
     else:
         close = readers.prices(
-            given.signals, entities=signals.entities, start=signals.frame["as_of"].min()
+            given.signals,
+            entities=signals.entities,
+            start=signals.frame["as_of"].min(),
+            largest_move=given.largest_move,
         )
     given.output.mkdir(parents=True, exist_ok=True)
     return Inputs(given.signals, signals, close, given.output)

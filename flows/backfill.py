@@ -120,6 +120,8 @@ def fill_in(settings: Settings, asked: Asked) -> BackfillReport:
                 raise
             except LookbackError as error:
                 run.miss(str(error))
+        with step("gather by entity") as shown:
+            shown.detail = f"{steps.gather_history(run):,} rows moved"
         with step("publish") as shown:
             published, exit_code = steps.publish_night(run)
             shown.detail = published.parent.name

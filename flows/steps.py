@@ -448,6 +448,12 @@ def judge_signal(
 # --------------------------------------------------------------------------- publishing
 
 
+def gather_history(run: Run) -> int:
+    """Put the rows of each entity beside each other, after many were added; rows moved."""
+    with run.work.step(), run.warehouse() as warehouse:
+        return gather(warehouse)
+
+
 def publish_night(run: Run) -> tuple[Path, int]:
     """Close the books of the run and make it visible; returns the file and the exit code."""
     with run.work.step():

@@ -89,13 +89,19 @@ def prices(
     entities: Sequence[str] | None = None,
     start: Day | None = None,
     end: Day | None = None,
+    largest_move: float | None = None,
 ) -> pd.DataFrame:
     """Closes with dividends reinvested and splits taken out: one row a session, a column a symbol.
 
     A symbol begins at the price of its first session in the span. NaN where it has none.
-    Parameters and errors are those of `total_returns`.
+    Parameters and errors are those of `total_returns`, and:
+
+    Parameters
+    ----------
+    largest_move : factor beyond which a move from one session to the next, up or down, is no
+        return but a break of the data; all moves count if left out.
     """
-    return wide_of(_levels(path, entities, start, end), "session", "close")
+    return wide_of(_levels(path, entities, start, end, largest_move), "session", "close")
 
 
 def bars(
@@ -104,13 +110,14 @@ def bars(
     entities: Sequence[str] | None = None,
     start: Day | None = None,
     end: Day | None = None,
+    largest_move: float | None = None,
 ) -> pd.DataFrame:
     """Daily bars on the scale of `prices`: entity, session, open, high, low, close, volume.
 
     Open, high and low stand to the close as they were printed; where a source has closes only
-    they are the close, and its volume is 0. Parameters and errors are those of `total_returns`.
+    they are the close, and its volume is 0. Parameters and errors are those of `prices`.
     """
-    levels = _levels(path, entities, start, end)
+    levels = _levels(path, entities, start, end, largest_move)
     printed = _printed(path, list(levels["entity"].unique()), start, end)
     found = levels.merge(printed, on=["entity", "session"], how="left")
     for name in ("open", "high", "low"):
@@ -122,13 +129,20 @@ def bars(
 
 
 def _levels(
-    path: PathLike | None, entities: Sequence[str] | None, start: Day | None, end: Day | None
+    path: PathLike | None,
+    entities: Sequence[str] | None,
+    start: Day | None,
+    end: Day | None,
+    largest_move: float | None,
 ) -> pd.DataFrame:
     """entity, session, close; by symbol and session."""
     rows = _returns(path, entities, start, end).sort_values(
         ["entity", "session"], ignore_index=True
     )
-    growth = 1 + rows["gain"].astype("float64").fillna(0.0)
+    growth = 1 + rows["gain"].astype("float64")
+    if largest_move is not None:
+        growth = growth.where(growth.between(1 / largest_move, largest_move))
+    growth = growth.fillna(1.0)
     growth = growth.where(rows["entity"].duplicated(), 1.0)
     by_entity = rows["entity"]
     first = rows["price"].groupby(by_entity).transform("first")

@@ -17,6 +17,7 @@ import duckdb
 import pandas as pd
 import pytest
 
+from db import gathering, publishing
 from db.errors import StoreError
 from db.publishing import open_published, publish, query_published
 from db.settings import Settings, load_settings
@@ -299,6 +300,24 @@ def test_readers_in_other_processes_never_see_an_error(settings: Settings) -> No
     assert int(queries) > 5
 
 
+def test_a_publication_that_somebody_took_for_writing(settings: Settings) -> None:
+    night(settings)
+    reader = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CARELESS), str(settings.published), "60"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        said = refusal(settings, "SELECT 1")
+        assert "is open for writing in another program" in said
+        assert f"PID {reader.pid}" in said
+    finally:
+        reader.kill()
+        reader.wait()
+
+
 def test_nothing_published_yet(settings: Settings) -> None:
     said = refusal(settings, "SELECT 1")
     assert said == f"nothing is published under {settings.home}; run: lookback nightly"
@@ -391,6 +410,166 @@ def test_parquet_partitions_are_the_signals(settings: Settings) -> None:
         ).fetchall()
     assert found == stored
     assert len(pd.read_parquet(folder)) == 4
+
+
+def dated(warehouse: Warehouse, days: list[date], **changes: Any) -> None:
+    """Append a row of each of two signals for each date."""
+    for day in days:
+        warehouse.append(signals, scores(2, as_of=day, **changes))
+
+
+def parts_of(settings: Settings) -> dict[str, int]:
+    """Parquet files of the newest publication, and the file each is a name of."""
+    folder = settings.published.resolve().parent / "signals"
+    return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.rglob("*.parquet")}
+
+
+def require_whole(settings: Settings, warehouse: Warehouse) -> None:
+    """The Parquet files of the newest publication hold the table's rows, and nothing else."""
+    folder = settings.published.resolve().parent / "signals"
+    columns = ", ".join(column.name for column in signals.columns)
+    if not warehouse.sql("SELECT 1 FROM main.signals LIMIT 1"):
+        assert not folder.exists()
+        return
+    # one row per row that is not in both equally often
+    files = f"read_parquet('{folder}/*/*/*.parquet', hive_partitioning = true)"
+    differ = f"""
+        (SELECT {columns} FROM main.signals EXCEPT ALL SELECT {columns} FROM {files})
+        UNION ALL
+        (SELECT {columns} FROM {files} EXCEPT ALL SELECT {columns} FROM main.signals)
+    """
+    assert warehouse.sql(differ) == []
+    # a file lies in its signal's and year's folder
+    assert warehouse.sql(f"SELECT 1 FROM {files} WHERE year <> year(as_of)") == []
+
+
+def test_a_night_writes_only_the_files_that_it_changes(settings: Settings) -> None:
+    with open_warehouse(settings, "test") as warehouse:
+        dated(warehouse, [date(2016, 12, 30), date(2017, 12, 29), date(2018, 12, 27)])
+        publish(warehouse)
+        before = parts_of(settings)
+        warehouse.append(signals, scores(1, as_of=date(2018, 12, 28)))
+        publish(warehouse)
+        after = parts_of(settings)
+        require_whole(settings, warehouse)
+        changed = {name for name in after if after[name] != before.get(name)}
+        assert changed == {"signal=plain/year=2018/data_00.parquet"}
+        assert len(after) == 6
+        warehouse.native.execute(
+            "UPDATE main.signals SET value = value + 1e-12 WHERE as_of < ?", (date(2017, 1, 1),)
+        )
+        publish(warehouse)
+        require_whole(settings, warehouse)
+        revised = {name for name, file in parts_of(settings).items() if file != after[name]}
+        assert {name.split("/")[1] for name in revised} == {"year=2016"}
+    for path in settings.published.resolve().parent.rglob("*.parquet"):
+        assert path.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_large_year_is_written_by_month(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_warehouse(settings, "test") as warehouse:
+        dated(warehouse, [date(2018, month, 28) for month in (2, 11)])
+        publish(warehouse)
+        small = parts_of(settings)
+        monkeypatch.setattr(publishing, "ROWS_OF_A_YEAR_FILE", 2)
+        dated(warehouse, [date(2018, 12, 27)])
+        publish(warehouse)
+        require_whole(settings, warehouse)
+        before = parts_of(settings)
+        dated(warehouse, [date(2018, 12, 28)])
+        publish(warehouse)
+        require_whole(settings, warehouse)
+        after = parts_of(settings)
+    assert {Path(name).name for name in small} == {"data_00.parquet"}
+    assert {Path(name).name for name in after} == {
+        f"data_{month}.parquet" for month in ("02", 11, 12)
+    }
+    changed = {Path(name).name for name in after if after[name] != before[name]}
+    assert changed == {"data_12.parquet"}
+
+
+def test_whatever_happened_before_the_files_are_those_of_the_table(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nights, revisions, kills, publications that went, stores that were restored."""
+    chance = random.Random(7)
+    monkeypatch.setattr(publishing, "ROWS_OF_A_YEAR_FILE", 12)
+    monkeypatch.setattr(gathering, "ROWS_WORTH_GATHERING", 5)
+    root, backup = settings.home / "published", settings.home / "backup"
+    shutil.copyfile(settings.warehouse, backup)
+    linked = written = 0
+    for number in range(27):
+        if number % 9 == 8:
+            shutil.copyfile(backup, settings.warehouse)
+        with open_warehouse(settings, "test") as warehouse:
+            for _ in range(chance.randrange(3)):
+                day = date(chance.choice([2016, 2017, 2018]), chance.randrange(1, 13), 5)
+                dated(warehouse, [day], value=chance.random(), run_id=str(number))
+            event = chance.randrange(6)
+            if event == 0:
+                warehouse.native.execute("UPDATE main.signals SET value = 0 WHERE month(as_of) < 3")
+            if event == 1:
+                warehouse.native.execute("DELETE FROM main.signals WHERE month(as_of) = 12")
+            if event == 2 and number:
+                shutil.rmtree(root / os.readlink(root / "current"))
+            if event == 3:
+                dated(warehouse, [date(2018, 6, 5)])
+                step = chance.choice(["_point", "_write_part", "_published_parts", "_sync"])
+                with monkeypatch.context() as patched:
+                    patched.setattr(publishing, step, lambda *_: 1 / 0)
+                    with pytest.raises(ZeroDivisionError):
+                        publish(warehouse)
+            if event == 4:
+                gathering.gather(warehouse, 10)
+            before = parts_of(settings) if (root / "current").exists() else {}
+            publish(warehouse)
+            require_whole(settings, warehouse)
+            same = sum(file in before.values() for file in parts_of(settings).values())
+            linked, written = linked + same, written + len(parts_of(settings)) - same
+            if number % 9 == 4:
+                warehouse.native.execute("CHECKPOINT")
+                shutil.copyfile(settings.warehouse, backup)
+    assert linked > written > 30
+
+
+def test_a_file_that_somebody_wrote_to_is_not_taken_over(settings: Settings) -> None:
+    night(settings)
+    for path in settings.published.resolve().parent.rglob("*.parquet"):
+        path.chmod(0o644)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 255
+        path.write_bytes(content)
+    with open_warehouse(settings, "test") as warehouse:
+        publish(warehouse)
+        require_whole(settings, warehouse)
+
+
+@pytest.mark.parametrize("manifest", [None, "", "[]", "{", '{"columns": [], "parts": []}'])
+def test_without_a_manifest_all_files_are_written(manifest: str | None, settings: Settings) -> None:
+    file = night(settings)
+    before = parts_of(settings)
+    file.with_name("parts.json").unlink()
+    if manifest is not None:
+        file.with_name("parts.json").write_text(manifest)
+    with open_warehouse(settings, "test") as warehouse:
+        publish(warehouse)
+        require_whole(settings, warehouse)
+    assert not set(parts_of(settings).values()) & set(before.values())
+
+
+def test_a_file_system_without_links_gets_copies(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Any, target: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    night(settings)
+    monkeypatch.setattr(os, "link", refuse)
+    with open_warehouse(settings, "test") as warehouse:
+        publish(warehouse)
+        require_whole(settings, warehouse)
 
 
 def test_no_signals_no_parquet(settings: Settings) -> None:

@@ -80,3 +80,14 @@ def _changed(history: Path, folder: Path, statements: str) -> Path:
     with duckdb.connect(str(file)) as connection:
         connection.execute(statements)
     return file
+
+
+def test_a_move_beyond_the_largest_is_no_return(history: Path, close: pd.DataFrame) -> None:
+    gains = close.pct_change()
+    name = gains.max().idxmax()
+    day = gains[name].idxmax()
+    bounded = readers.prices(history, largest_move=1 + float(gains.loc[day, name]) - 1e-9)
+    after = bounded.pct_change()
+    assert gains.loc[day, name] > 0.1
+    assert after.loc[day, name] == 0
+    pd.testing.assert_frame_equal(after.drop(index=day), gains.drop(index=day), rtol=1e-9)

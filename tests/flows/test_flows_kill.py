@@ -1,4 +1,4 @@
-"""A night that is killed anywhere and run again gives the tables of an undisturbed one."""
+"""Nights that are killed anywhere and run again give the tables of undisturbed ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from db.publishing import query_published
 from db.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-NIGHT = [sys.executable, str(Path(__file__).with_name("one_night.py")), "2018-12-28"]
+NIGHTS = [sys.executable, str(Path(__file__).with_name("two_nights.py"))]
 
 # What a night leaves, without what tells one run from another.
 LEFT = {
     "signals": "SELECT * EXCLUDE (run_id) FROM signals ORDER BY ALL",
     "signal_revisions": "SELECT * EXCLUDE (run_id) FROM signal_revisions ORDER BY ALL",
+    "latest": "SELECT * EXCLUDE (run_id) FROM signals_latest ORDER BY ALL",
+    "outcomes": "SELECT * EXCLUDE (run_id) FROM outcomes ORDER BY ALL",
+    "performance": "FROM signal_performance ORDER BY ALL",
+    "drift": "FROM signal_drift ORDER BY ALL",
     "bars": """
         SELECT * EXCLUDE (run_id, ingested_at) FROM raw.bars
         ORDER BY source, entity, session, known_at
@@ -51,18 +55,19 @@ def left_behind(home: Path) -> dict[str, int | str]:
 @pytest.mark.slow
 def test_killed_anywhere_and_run_again(tmp_path: Path) -> None:
     began = time.monotonic()
-    subprocess.run(NIGHT, env=environment(tmp_path / "undisturbed"), check=True)
+    subprocess.run(NIGHTS, env=environment(tmp_path / "undisturbed"), check=True)
     whole = time.monotonic() - began
     expected = left_behind(tmp_path / "undisturbed")
-    assert "sp500_next_close" in str(expected["signals"])
+    for name in ("signals", "outcomes", "performance"):
+        assert "sp500_next_close" in str(expected[name])
 
     for share in (0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 0.97):
         home = tmp_path / f"killed-{share}"
-        night = subprocess.Popen(NIGHT, env=environment(home), start_new_session=True)
+        night = subprocess.Popen(NIGHTS, env=environment(home), start_new_session=True)
         time.sleep(whole * share)
         os.killpg(night.pid, 9)
         night.wait()
-        subprocess.run(NIGHT, env=environment(home), check=True)
+        subprocess.run(NIGHTS, env=environment(home), check=True)
         assert left_behind(home) == expected, f"killed after {share:.0%}"
         runs = query_published(
             load_settings(home=home), "SELECT status FROM runs ORDER BY started_at"

@@ -23,11 +23,12 @@ from features.materialize import materialize
 from features.view import Input
 from models import examples, registry
 from models.catalog import recipe
-from signals import scoring
+from signals import outcomes, scoring
 from signals.declaration import SIGNALS
 from signals.scoring import Scored
 
 SIGNAL = SIGNALS["sp500_next_close"]
+LAST_OF_RETURNS = date(2018, 12, 14)
 
 
 @dataclass
@@ -194,9 +195,26 @@ def panel(monkeypatch):
 
     view = feature_view("sp500_close")
     wide = replace(view, inputs=(Input("observations", memory=0),), window=5)
-    for module in (scoring, examples, registry):
+    for module in (scoring, outcomes, examples, registry):
         monkeypatch.setattr(module, "feature_view", lambda name: wide)
     return wide
+
+
+@pytest.fixture
+def of_returns(desk, model, panel, monkeypatch) -> Desk:
+    """The panel's champion orders returns: four entities, the last one with the highest level."""
+    from dataclasses import replace
+
+    made_by = registry.ModelVersion.made_by.fget
+
+    def direction(version):
+        return replace(made_by(version), task="direction", learns="rank", scaling="none")
+
+    monkeypatch.setattr(registry.ModelVersion, "made_by", property(direction))
+    for number, name in enumerate("ABCD"):
+        desk.history(LAST_OF_RETURNS, count=20, series=name, level=10.0**number)
+    desk.version(feature_version=panel.version)
+    return desk
 
 
 @pytest.fixture

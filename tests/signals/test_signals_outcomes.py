@@ -1,13 +1,11 @@
 """What happened after each score, joined once it is known."""
 
-from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from models import examples
 from signals import outcomes
 from signals.declaration import SIGNALS
 from signals.outcomes import join_outcomes, spans
@@ -149,26 +147,6 @@ def test_what_is_joined_together_is_bounded(scored, monkeypatch):
     measure(scored.warehouse, SIGNAL, FRIDAY)
     again = scored.warehouse.frame("FROM main.signal_performance ORDER BY ALL")
     pd.testing.assert_frame_equal(again, figures)
-
-
-@pytest.fixture
-def of_returns(desk, model, panel, monkeypatch):
-    """The panel's signal forecasts directions: what it gives are scores of returns."""
-    from models.registry import ModelVersion
-
-    recipe = ModelVersion.made_by.fget
-
-    def made_by(version):
-        # of a `level` recipe, judged as a direction
-        return replace(recipe(version), task="direction", learns="rank", scaling="none")
-
-    monkeypatch.setattr(ModelVersion, "made_by", property(made_by))
-    monkeypatch.setattr(outcomes, "feature_view", lambda name: panel)
-    monkeypatch.setattr(examples, "feature_view", lambda name: panel)
-    for number, name in enumerate("ABCD"):
-        desk.history(FRIDAY, count=20, series=name, level=10.0 * number)
-    desk.version(feature_version=panel.version)
-    return desk
 
 
 def test_a_score_of_a_cross_section_is_right_about_the_middle_of_its_date(of_returns):

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
@@ -560,21 +559,6 @@ def test_where_the_champion_is_damaged_the_last_good_one_scores(desk, model, mon
 
 
 # ------------------------------------------------------------------ one unit of cross-sections
-
-
-@pytest.fixture
-def of_returns(desk, model, panel, monkeypatch):
-    """A panel of four whose champion's forecasts order returns."""
-    made_by = ModelVersion.made_by.fget
-
-    def direction(version):
-        return replace(made_by(version), task="direction", learns="rank", scaling="none")
-
-    monkeypatch.setattr(ModelVersion, "made_by", property(direction))
-    for number, name in enumerate("ABCD"):
-        desk.history(FRIDAY, count=20, series=name, level=10.0**number)
-    desk.version(feature_version=panel.version)
-    return desk
 
 
 def test_scores_of_returns_come_in_standard_deviations_of_their_date(of_returns, model):

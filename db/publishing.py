@@ -35,7 +35,6 @@ import duckdb
 
 from db.errors import StoreError
 from db.settings import Settings
-from db.tables import signals
 
 if TYPE_CHECKING:
     from db.warehouse import Warehouse
@@ -153,6 +152,13 @@ def query_published(
             raise StoreError(f"the query was refused: {cause}") from None
 
 
+def _columns() -> list[str]:
+    """Columns of the published signals; readers import no SQLAlchemy."""
+    from db.tables import signals
+
+    return [column.name for column in signals.columns]
+
+
 def _versions(root: Path) -> list[int]:
     names = (VERSION_FOLDER.fullmatch(folder.name) for folder in root.iterdir())
     return sorted(int(name.group(1)) for name in names if name)
@@ -175,7 +181,7 @@ def _write_parquet(warehouse: Warehouse, unfinished: Path, before: Path) -> None
         published.append(asdict(part) | {"written": _written(target)})
     for folder in folders:
         _sync(folder)
-    manifest = {"columns": [column.name for column in signals.columns], "parts": published}
+    manifest = {"columns": _columns(), "parts": published}
     (unfinished / PARTS).write_text(json.dumps(manifest, indent=1))
     (unfinished / PARTS).chmod(0o444)
     _sync(unfinished / PARTS)
@@ -207,7 +213,7 @@ def _published_parts(publication: Path) -> Mapping[str, Part]:
     """The files of a publication, by path; none where they cannot be relied on."""
     try:
         manifest = json.loads((publication / PARTS).read_text())
-        if manifest["columns"] != [column.name for column in signals.columns]:
+        if manifest["columns"] != _columns():
             return {}
         parts = [Part(**each) for each in manifest["parts"]]
     except (OSError, ValueError, KeyError, TypeError):

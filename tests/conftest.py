@@ -12,6 +12,13 @@ from db.sessions import Sessions, sessions
 from db.settings import Settings, load_settings
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs in one process: the tests of a file, and all that need Prefect's test server."""
+    for item in items:
+        needs_server = "prefect_server" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("prefect" if needs_server else str(item.path)))
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A LOOKBACK_HOME and a PREFECT_HOME for every test; no setting leaks in."""

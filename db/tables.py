@@ -400,7 +400,7 @@ signal_performance = Table(
             ("rank_ic", "mean of rank_ic; of one series the same of ranks"),
             ("rank_ic_t", "Newey-West t of rank_ic; NULL of one series"),
             ("auc", "mean of auc; of one series over all dates"),
-            ("hit_rate", "share of right directions"),
+            ("hit_rate", "mean of hit_rate"),
         )
     ),
     _column("running_mae", Double, "over a year of dates: mean absolute error", null=True),

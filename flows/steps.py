@@ -437,8 +437,8 @@ def judge_signal(
             # a backfill works today, whatever nights it fills in
             recorded_at=run.started if since is not None else None,
         )
-        if joined.since is not None:
-            measure(warehouse, signal, joined.since)
+        if joined.changed_from is not None:
+            measure(warehouse, signal, joined.changed_from)
         found = registry.find(warehouse, signal.model, version) if version else None
         if found is not None:
             measure_drift(warehouse, signal, found, run.night)

@@ -8,7 +8,7 @@ newest night knows it: a corrected price corrects it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +46,21 @@ IN_UNIT = ("level", "changes", "path")
 
 @dataclass(frozen=True)
 class Joined:
-    """What joining the outcomes of a signal did; `since` is the first `as_of` looked at."""
+    """What joining the outcomes of a signal did.
+
+    Attributes
+    ----------
+    signal : its name.
+    since : first `as_of` that was looked at; None where nothing is scored.
+    new, changed : outcomes that were not there, and such that are other than before.
+    changed_from : oldest `as_of` of these; None where there are none.
+    """
 
     signal: str
     since: date | None
-    new: int
-    changed: int
+    new: int = 0
+    changed: int = 0
+    changed_from: date | None = None
 
 
 def join_outcomes(
@@ -84,8 +93,8 @@ def join_outcomes(
     """
     first = since or _first_date(warehouse, declared, night)
     if first is None:
-        return Joined(declared.name, None, 0, 0)
-    new = changed = 0
+        return Joined(declared.name, None)
+    done = Joined(declared.name, first)
     for span in spans(warehouse, declared, first):
         rows = _scored(warehouse, declared, span)
         parts = [
@@ -97,10 +106,15 @@ def join_outcomes(
             rows = pd.concat(known).assign(
                 recorded_at=pd.Timestamp(recorded_at or night.time()), run_id=run_id
             )
-            written = _write(warehouse, declared, rows, span)
-            new, changed = new + written[0], changed + written[1]
+            new, changed, oldest = _write(warehouse, declared, rows, span)
+            done = replace(
+                done,
+                new=done.new + new,
+                changed=done.changed + changed,
+                changed_from=done.changed_from or oldest,
+            )
     _note(warehouse, declared, night)
-    return Joined(declared.name, first, new, changed)
+    return done
 
 
 def spans(warehouse: Warehouse, declared: Signal, first: date) -> Iterator[tuple[date, date]]:
@@ -373,8 +387,8 @@ def _write(
     declared: Signal,
     found: pd.DataFrame,
     span: tuple[date, date],
-) -> tuple[int, int]:
-    """Write the outcomes that are new or other than before; how many of each there were."""
+) -> tuple[int, int, date | None]:
+    """Write what is new or other than before; how many of each, and the oldest `as_of`."""
     known = warehouse.frame(
         "SELECT * FROM main.outcomes WHERE signal = ? AND as_of BETWEEN ? AND ?",
         declared.name,
@@ -391,7 +405,8 @@ def _write(
         if len(replaced):
             _delete(warehouse, replaced)
         warehouse.append(outcomes, found.loc[~same, [*columns, "recorded_at", "run_id"]])
-    return int(new.sum()), len(replaced)
+    oldest = found.loc[~same, "as_of"].min()
+    return int(new.sum()), len(replaced), None if pd.isna(oldest) else oldest.date()
 
 
 def _equal(one: pd.Series[Any], other: pd.Series[Any]) -> Any:
@@ -414,9 +429,18 @@ def _delete(warehouse: Warehouse, rows: pd.DataFrame) -> None:
 
 
 def outcomes_of(
-    warehouse: Warehouse, declared: Signal, span: tuple[date, date], columns: Sequence[str]
+    warehouse: Warehouse,
+    declared: Signal,
+    span: tuple[date, date],
+    columns: Sequence[str],
+    *,
+    calibrated: bool = False,
 ) -> pd.DataFrame:
-    """Outcomes of a signal from one date to another: key, `published_at` and the columns."""
+    """Outcomes of a signal from one date to another: key, `published_at` and the columns.
+
+    With `calibrated` only those of scores that came with a probability or quantiles.
+    """
+    only = "AND (o.probability IS NOT NULL OR o.q50 IS NOT NULL)" if calibrated else ""
     return warehouse.frame(
         f"""
         -- one row per outcome
@@ -425,6 +449,7 @@ def outcomes_of(
         JOIN main.signals s USING ({", ".join(KEY)})
         WHERE o.signal = $1 AND o.as_of BETWEEN $2 AND $3
             AND s.signal = $1 AND s.as_of BETWEEN $2 AND $3
+            {only}
         ORDER BY o.as_of, o.entity, o.horizon
         """,
         declared.name,

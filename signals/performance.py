@@ -6,7 +6,6 @@ dates of a year. A year is 252 sessions, 52 weeks or 12 months of dates that wer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,10 @@ YEAR_DAYS = 400
 AGAINST = {"": "label", "tradable_": "tradable"}
 QUANTILES = {"q05": 0.05, "q50": 0.5, "q95": 0.95}
 READ = ["value", "start", "realised", "error", "hit", "tradable_return", "probability"]
-FIGURES = ("ic", "rank_ic", "auc", "hit_rate")
+OF_A_DATE = [
+    *(f"{prefix}{name}" for prefix in AGAINST for name in ("ic", "rank_ic", "auc", "hit_rate")),
+    *("mae", "naive_mae", "brier"),
+]
 
 
 def measure(warehouse: Warehouse, declared: Signal, first: date) -> int:
@@ -56,13 +58,15 @@ def measure(warehouse: Warehouse, declared: Signal, first: date) -> int:
 def _measure(warehouse: Warehouse, declared: Signal, span: tuple[date, date]) -> int:
     first, last = span
     before = (pd.Timestamp(first) - pd.Timedelta(days=YEAR_DAYS)).date()
-    found = outcomes_of(warehouse, declared, (before, last), [*READ, *QUANTILES])
-    found = pd.concat([found, _whoever_made_it(found)], ignore_index=True)
-    scored = _scored(warehouse, declared, (before, last))
-    tables = [
-        _performance(group, alone=alone).assign(**names)
-        for names, alone, group in _groups(warehouse, declared, found)
-    ]
+    alone = not _is_cross_section(warehouse, declared)
+    # of a cross-section the figures of earlier dates are there already
+    found = _outcomes(warehouse, declared, (before if alone else first, last))
+    earlier = _measured(warehouse, declared, (before, first)) if not alone else None
+    tables = []
+    for key, group in found.groupby(GROUP):
+        table = _performance(group, earlier, alone=alone)
+        table[GROUP] = key
+        tables.append(table)
     columns = [column.name for column in signal_performance.columns]
     with warehouse.transaction():
         warehouse.native.execute(
@@ -71,13 +75,43 @@ def _measure(warehouse: Warehouse, declared: Signal, span: tuple[date, date]) ->
         )
         if not tables:
             return 0
-        rows = pd.concat(tables, ignore_index=True).merge(
-            scored, on=["as_of", *GROUP], how="left", validate="many_to_one"
+        rows = pd.concat(tables, ignore_index=True)
+        rows = rows[rows["as_of"] >= pd.Timestamp(first)].merge(
+            _scored(warehouse, declared, span),
+            on=["as_of", *GROUP],
+            how="left",
+            validate="many_to_one",
         )
-        rows = rows[rows["as_of"] >= pd.Timestamp(first)]
         warehouse.append(signal_performance, rows[columns])
-        _calibrate(warehouse, declared, found)
+        if found[["probability", "q50"]].notna().any(axis=None):
+            _calibrate(warehouse, declared, (before, last))
     return len(rows)
+
+
+def _outcomes(
+    warehouse: Warehouse, declared: Signal, span: tuple[date, date], *, calibrated: bool = False
+) -> pd.DataFrame:
+    """Outcomes of each version and of all together; the entity is * in a cross-section."""
+    columns = [*READ, *QUANTILES]
+    found = outcomes_of(warehouse, declared, span, columns, calibrated=calibrated)
+    found = pd.concat([found, _whoever_made_it(found)], ignore_index=True)
+    if _is_cross_section(warehouse, declared):
+        found["entity"] = EVERYONE
+    return found
+
+
+def _measured(warehouse: Warehouse, declared: Signal, span: tuple[date, date]) -> pd.DataFrame:
+    """Figures of the dates from the first on and before the second, as measured already."""
+    return warehouse.frame(
+        f"""
+        SELECT {", ".join([*GROUP, "as_of", "known", *OF_A_DATE])}
+        FROM main.signal_performance
+        WHERE signal = ? AND as_of >= ? AND as_of < ?
+        ORDER BY as_of
+        """,
+        declared.name,
+        *span,
+    )
 
 
 def _is_cross_section(warehouse: Warehouse, declared: Signal) -> bool:
@@ -86,17 +120,6 @@ def _is_cross_section(warehouse: Warehouse, declared: Signal) -> bool:
         'SELECT 1 FROM main.signals WHERE signal = ? AND "rank" IS NOT NULL LIMIT 1', declared.name
     )
     return found is not None
-
-
-def _groups(
-    warehouse: Warehouse, declared: Signal, found: pd.DataFrame
-) -> Iterator[tuple[dict[str, Any], bool, pd.DataFrame]]:
-    """Names, whether it is alone on its dates, and outcomes of everything that is measured."""
-    alone = not _is_cross_section(warehouse, declared)
-    if not alone:
-        found = found.assign(entity=EVERYONE)
-    for key, group in found.groupby(GROUP, sort=True):
-        yield dict(zip(GROUP, key, strict=True)), alone, group
 
 
 def _scored(warehouse: Warehouse, declared: Signal, span: tuple[date, date]) -> pd.DataFrame:
@@ -130,42 +153,38 @@ def _whoever_made_it(found: pd.DataFrame) -> pd.DataFrame:
 # --------------------------------------------------------------------------- by date, over a year
 
 
-def _performance(group: pd.DataFrame, *, alone: bool) -> pd.DataFrame:
+def _performance(group: pd.DataFrame, earlier: pd.DataFrame | None, *, alone: bool) -> pd.DataFrame:
     """Figures of each date and of the year up to it: one row per `as_of`."""
-    group = group.sort_values("as_of")
     by_date = _of_dates(group, alone=alone)
-    unit = str(group["horizon_unit"].iloc[0])
-    length = YEAR[unit]
-    running = by_date.rolling(length, min_periods=1)
-    by_date["running_dates"] = running["known"].count().astype("int32")
-    enough = by_date["running_dates"] >= FEWEST_DATES
+    if earlier is not None:
+        key = group[GROUP].iloc[0]
+        own = earlier[(earlier[GROUP] == key).all(axis=1)].set_index("as_of")
+        by_date = pd.concat([own[by_date.columns], by_date]) if len(own) else by_date
+    length = YEAR[str(group["horizon_unit"].iloc[0])]
+    dates = by_date["known"].rolling(length, min_periods=1).count().astype("int32")
+    enough = dates >= FEWEST_DATES
+    over: dict[str, pd.Series[Any]] = {"dates": dates}
     for prefix in AGAINST:
-        right = by_date[f"{prefix}hits"].rolling(length, min_periods=1).sum()
-        decided = by_date[f"{prefix}decided"].rolling(length, min_periods=1).sum()
-        by_date[f"running_{prefix}hit_rate"] = (right / decided).where(enough & (decided > 0))
-        if alone:
-            over = _over_time(group, prefix, length)
-        else:
-            over = _mean_of_dates(by_date, prefix, length)
-        for name, values in over.items():
-            by_date[f"running_{prefix}{name}"] = values.where(enough)
+        figures = (
+            _over_time(group, prefix, length) if alone else _mean_of_dates(by_date, prefix, length)
+        )
+        figures["hit_rate"] = by_date[f"{prefix}hit_rate"].rolling(length, min_periods=1).mean()
+        over |= {f"{prefix}{name}": values.where(enough) for name, values in figures.items()}
     for name in ("mae", "naive_mae"):
-        by_date[f"running_{name}"] = running[name].mean().where(enough)
-    return by_date.reset_index()
+        over[name] = by_date[name].rolling(length, min_periods=1).mean().where(enough)
+    return by_date.assign(
+        **{f"running_{name}": values for name, values in over.items()}
+    ).reset_index(names="as_of")
 
 
 def _of_dates(group: pd.DataFrame, *, alone: bool) -> pd.DataFrame:
+    """Figures of each date by itself, indexed by `as_of`, ascending."""
     dates = group["as_of"]
     value = group["value"].to_numpy("float64")
-    by = group.groupby("as_of")
-    figures = pd.DataFrame({"known": by.size()})
+    figures = pd.DataFrame({"known": group.groupby("as_of").size()})
     for prefix in AGAINST:
         came = _came(group, prefix)
-        right = _right(group, prefix)
-        figures[f"{prefix}hits"] = right.groupby(dates).sum()
-        figures[f"{prefix}decided"] = right.notna().groupby(dates).sum()
-        decided = figures[f"{prefix}decided"]
-        figures[f"{prefix}hit_rate"] = (figures[f"{prefix}hits"] / decided).where(decided > 0)
+        figures[f"{prefix}hit_rate"] = _right(group, prefix).groupby(dates).mean()
         known = np.isfinite(came)
         for name in ("ic", "rank_ic", "auc"):
             figures[f"{prefix}{name}"] = np.nan
@@ -228,6 +247,7 @@ def _mean_of_dates(by_date: pd.DataFrame, prefix: str, length: int) -> dict[str,
 
 def _over_time(group: pd.DataFrame, prefix: str, length: int) -> dict[str, pd.Series[Any]]:
     """Of a series: expected beside realised changes of a year."""
+    group = group.sort_values("as_of")
     dates = pd.Index(group["as_of"])
     expected = pd.Series(_expected(group).to_numpy("float64"), index=dates)
     came = pd.Series(_came(group, prefix), index=dates)
@@ -259,8 +279,9 @@ def _or_nan(value: float | None) -> float:
 # --------------------------------------------------------------------------- calibration
 
 
-def _calibrate(warehouse: Warehouse, declared: Signal, found: pd.DataFrame) -> None:
-    """Calibration of the newest year of dates of every version that has new outcomes."""
+def _calibrate(warehouse: Warehouse, declared: Signal, span: tuple[date, date]) -> None:
+    """Calibration of every version with outcomes in a span: of its newest year of dates."""
+    found = _outcomes(warehouse, declared, span, calibrated=True)
     rows = []
     key = ["signal", "horizon", "horizon_unit", "role", "model_version"]
     for names, group in found.groupby(key):

@@ -179,7 +179,7 @@ def upgrade() -> None:
         _column(
             "running_hit_rate",
             sa.Double(),
-            "over a year of dates: share of right directions, by what the signal is about",
+            "over a year of dates: mean of hit_rate, by what the signal is about",
             nullable=True,
         ),
         _column(
@@ -209,7 +209,7 @@ def upgrade() -> None:
         _column(
             "running_tradable_hit_rate",
             sa.Double(),
-            "over a year of dates: share of right directions, by tradable_return",
+            "over a year of dates: mean of hit_rate, by tradable_return",
             nullable=True,
         ),
         _column(

@@ -64,9 +64,8 @@ def _measure(warehouse: Warehouse, declared: Signal, span: tuple[date, date]) ->
     earlier = _measured(warehouse, declared, (before, first)) if not alone else None
     tables = []
     for key, group in found.groupby(GROUP):
-        table = _performance(group, earlier, alone=alone)
-        table[GROUP] = key
-        tables.append(table)
+        names: dict[str, Any] = dict(zip(GROUP, key, strict=True))
+        tables.append(_performance(group, earlier, alone=alone).assign(**names))
     columns = [column.name for column in signal_performance.columns]
     with warehouse.transaction():
         warehouse.native.execute(

@@ -245,30 +245,28 @@ def _mean_of_dates(by_date: pd.DataFrame, prefix: str, length: int) -> dict[str,
 
 
 def _over_time(group: pd.DataFrame, prefix: str, length: int) -> dict[str, pd.Series[Any]]:
-    """Of a series: expected beside realised changes of a year."""
+    """Of a series: expected beside realised changes of the year up to each date."""
     group = group.sort_values("as_of")
     dates = pd.Index(group["as_of"])
-    expected = pd.Series(_expected(group).to_numpy("float64"), index=dates)
-    came = pd.Series(_came(group, prefix), index=dates)
-    found: dict[str, list[float]] = {"ic": [], "rank_ic": [], "auc": []}
-    for end in range(1, len(dates) + 1):
-        window = slice(max(0, end - length), end)
-        one, other = expected.iloc[window].to_numpy(), came.iloc[window].to_numpy()
-        known = np.isfinite(one) & np.isfinite(other)
-        # as if the year were one date
-        together = np.zeros(int(known.sum()), "int64")
-        one, other = one[known], other[known]
-        for name, figure in (("ic", ic_by_date), ("rank_ic", rank_ic_by_date)):
-            found[name].append(_first(figure(one, other, together)))
-        found["auc"].append(_first(auc_by_date(one, other > 0, together)))
-    none = pd.Series(np.nan, index=dates)
-    return {name: pd.Series(values, index=dates) for name, values in found.items()} | {
-        "rank_ic_t": none
+    expected, came = _expected(group).to_numpy("float64"), _came(group, prefix)
+    # the rows of each date's year, one year after the other, as if each were one date
+    sizes = np.minimum(np.arange(1, len(dates) + 1), length)
+    of_year = np.repeat(np.arange(len(dates)), sizes)
+    back = np.arange(len(of_year)) - np.repeat(sizes.cumsum() - sizes, sizes)
+    rows = of_year - back
+    known = np.isfinite(expected[rows]) & np.isfinite(came[rows])
+    rows, of_year = rows[known], of_year[known]
+    one, other = expected[rows], came[rows]
+    found = {
+        "ic": ic_by_date(one, other, of_year),
+        "rank_ic": rank_ic_by_date(one, other, of_year),
+        "auc": auc_by_date(one, other > 0, of_year),
     }
-
-
-def _first(values: pd.Series[float]) -> float:
-    return float(values.iloc[0]) if len(values) else np.nan
+    over = {
+        name: pd.Series(values.reindex(np.arange(len(dates))).to_numpy(), index=dates)
+        for name, values in found.items()
+    }
+    return over | {"rank_ic_t": pd.Series(np.nan, index=dates)}
 
 
 def _or_nan(value: float | None) -> float:

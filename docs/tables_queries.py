@@ -53,8 +53,8 @@ SIGNAL_KEY = ("signal", "entity", "as_of", "horizon", "horizon_unit", "model_ver
 SIGNALS = Table(
     key=SIGNAL_KEY,
     note="A date may have a row of each role and of several versions; `signals_wide` chooses one. "
-    "Trade no row before the close of `tradable_from`. `value` of one version is not comparable "
-    "with `value` of another where the unit is a score: compare `rank`.",
+    "Trade no row before the close of `tradable_from`. `value` has the unit below whatever version "
+    "made it; what a version itself calls a probability is in `probability`.",
     queries=(
         _query(
             "What did the signal say of a stock, and from when could that be traded?",

@@ -556,13 +556,15 @@ def _row(
         "seed": manifest.seed,
         "backend": manifest.backend,
         "parameters": manifest.parameters,
-        "spans": manifest.spans,
-        "metrics": manifest.metrics,
-        "baselines": {
-            each.recipe.variant: each.trained.manifest.metrics
-            for each in beside
-            if each.trained.manifest.kind == "baseline" and each is not candidate
-        },
+        "spans": _in_order(manifest.spans),
+        "metrics": _in_order(manifest.metrics),
+        "baselines": _in_order(
+            {
+                each.recipe.variant: each.trained.manifest.metrics
+                for each in beside
+                if each.trained.manifest.kind == "baseline" and each is not candidate
+            }
+        ),
         "artefact": f"{manifest.model}/{candidate.model_version}",
         "artefact_sha256": candidate.trained.manifest_sha256,
         "reason": reason,
@@ -570,3 +572,9 @@ def _row(
         "seconds": candidate.seconds,
         "run_id": run_id,
     }
+
+
+def _in_order(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with its keys in order: a version that is taken up has them as its file does."""
+    ordered: dict[str, Any] = json.loads(json.dumps(values, sort_keys=True))
+    return ordered

@@ -17,7 +17,6 @@ help:
 
 nightly: $(VENV)/.installed
 	$(BIN)/lookback nightly
-	$(BIN)/lookback signals latest
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not slow"

@@ -54,7 +54,9 @@ SIGNALS = Table(
     key=SIGNAL_KEY,
     note="A date may have a row of each role and of several versions; `signals_wide` chooses one. "
     "Trade no row before the close of `tradable_from`. `value` has the unit below whatever version "
-    "made it; what a version itself calls a probability is in `probability`.",
+    "made it; what a version itself calls a probability is in `probability`. `q05`, `q50` and "
+    "`q95` are `value` and the quantiles of its errors on the validation span, which may be short "
+    "and long ago: `signal_calibration` says what they held.",
     queries=(
         _query(
             "What did the signal say of a stock, and from when could that be traded?",

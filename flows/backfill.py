@@ -16,7 +16,7 @@ from datetime import date
 from typing import Any
 
 from db.clock import night as night_of
-from db.errors import LookbackError, UsageError
+from db.errors import LookbackError, StoreError, UsageError
 from db.sessions import Sessions, sessions
 from db.settings import Settings
 from flows import steps
@@ -107,9 +107,19 @@ def fill_in(settings: Settings, asked: Asked) -> BackfillReport:
         raise UsageError(f"--from {asked.first} lies after --to {asked.last}")
     declared = [signal(name) for name in asked.signals] or list(chosen_signals(settings).values())
     calendar = sessions(settings.calendar)
+    if not settings.warehouse.exists():
+        raise StoreError(
+            f"there is no store at {settings.home}: nights bring in what a backfill reads; "
+            "run: lookback nightly"
+        )
     # outcomes count as the newest night knows them, which may lie after the last one filled in
     last = calendar.previous(calendar.next(asked.last))
-    newest = max(last, steps.newest_session(settings) or last)
+    newest = steps.newest_session(settings) or last
+    if last > newest:
+        raise UsageError(
+            f"--to {asked.last} lies after the newest night, {newest}: "
+            "run lookback nightly for what comes after it"
+        )
     run = steps.Run(settings, "backfill", night_of(settings, calendar, newest))
     scored: list[dict[str, Any]] = []
     with steps.alone(run), steps.running(run):

@@ -52,6 +52,10 @@ def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
     print_table(columns, rows, title)
 
 
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lookback")
 def main() -> None:
@@ -155,7 +159,8 @@ def sql(query: str, as_json: bool) -> None:
     if as_json:
         _print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        _print_rows(columns, rows)
+        # as DuckDB gives them: what is copied from here goes on into other programs
+        _print_rows(columns, [[_plain(value) for value in row] for row in rows])
 
 
 @main.command()

@@ -47,6 +47,7 @@ class ModelVersion:
     recipe: dict[str, Any]
     feature_view: str
     feature_version: str
+    cutoff: datetime
     labels_known_at: datetime | None
     artefact: str | None
     artefact_sha256: str | None
@@ -99,10 +100,11 @@ class Candidate:
 
 SELECT = """
     SELECT model, model_version, status, stage, recipe, feature_view, feature_version,
-        labels_known_at, artefact, artefact_sha256, parameters, metrics, baselines, reason, seconds
+        cutoff, labels_known_at, artefact, artefact_sha256, parameters, metrics, baselines, reason,
+        seconds
     FROM main.model_versions
 """
-JSON_COLUMNS = (4, 11, 12)
+JSON_COLUMNS = (4, 12, 13)
 
 
 def champion(warehouse: Warehouse, model: str) -> ModelVersion | None:

@@ -188,14 +188,21 @@ def newest_examples(
 
 
 def require_no_look_ahead(version: ModelVersion, night: Night) -> None:
-    """Refuse a version that learned from what was not known at the night's cut-off."""
-    if version.labels_known_at is None or version.labels_known_at < night.cutoff:
+    """Refuse a version that learned from what was not known at the night's cut-off.
+
+    Or that was chosen by it: a rule that learns nothing is chosen on dates, too.
+    """
+    learned = version.labels_known_at
+    if learned is not None and learned >= night.cutoff:
+        what = f"learned from labels known until {learned:%Y-%m-%d %H:%M} UTC"
+    elif version.cutoff > night.cutoff:
+        what = f"was chosen on what was known until {version.cutoff:%Y-%m-%d %H:%M} UTC"
+    else:
         return
     raise LookAheadError(
-        f"{version.model} {version.model_version} learned from labels known until "
-        f"{version.labels_known_at:%Y-%m-%d %H:%M} UTC, after the cut-off of {night.session} "
+        f"{version.model} {version.model_version} {what}, after the cut-off of {night.session} "
         f"({night.cutoff:%Y-%m-%d %H:%M} UTC): it may not score that session; past sessions "
-        "need walk-forward versions: lookback backfill"
+        "need versions of their time: lookback backfill"
     )
 
 

@@ -68,7 +68,7 @@ class Baseline(Protocol):
 
     @property
     def learns(self) -> bool:
-        """Whether labels are in it; a rule has seen none, and may score any date."""
+        """Whether labels are in it; a rule has seen none."""
 
     @property
     def parameters(self) -> int:

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 Day = str | date | pd.Timestamp
 TRADABLE = "tradable_from"
 # What a frame of signals cannot do without.
+ROLES = ("live", "backfill", "challenger")
 NEEDED = ("entity", "as_of", TRADABLE, "value")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Signals:
     """Scores of one signal and horizon.
 
@@ -63,6 +64,14 @@ class Signals:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def __repr__(self) -> str:
+        days = self.frame["as_of"]
+        span = f", {days.min():%Y-%m-%d} to {days.max():%Y-%m-%d}" if len(self) else ""
+        return (
+            f"<Signals {self.name}, {self.horizon} {self.horizon_unit} ahead: {len(self):,} rows "
+            f"of {self.frame['entity'].nunique():,} entities{span}>"
+        )
 
     @property
     def entities(self) -> list[str]:
@@ -189,6 +198,8 @@ def read(
         The signal has several horizons and none was chosen, or a date is none.
     """
     roles = [role] if isinstance(role, str) else list(role)
+    if unknown := [name for name in roles if name not in ROLES]:
+        raise UsageError(f"no role {unknown[0]!r}; there are: {', '.join(ROLES)}")
     span = day_of("start", start, "0001-01-01"), day_of("end", end, "9999-12-31")
     folder = parquet_folder(path)
     if folder is not None and revision == "first":
@@ -254,7 +265,7 @@ def _read(
     if len(horizons) > 1:
         raise UsageError(
             f"signal {signal} has {len(horizons)} horizons ({horizons[0]} to {horizons[-1]} "
-            f"{rows['horizon_unit'].iloc[0]}s); choose one: horizon={horizons[0]}"
+            f"{rows['horizon_unit'].iloc[0]}s); choose one of them"
         )
     return Signals(
         signal,

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from db.clock import night
-from db.errors import UsageError
+from db.errors import StoreError, UsageError
 from db.publishing import query_published
 from db.settings import Settings, load_settings
 from db.sources.catalog import sources
@@ -101,6 +101,9 @@ def test_the_champion_of_the_time_gives_the_rows_of_the_nights(
     live, filled = (frame(store, ROWS.format(role=role)) for role in ("live", "backfill"))
     pd.testing.assert_frame_equal(live, filled)
     assert len(live) == 2
+    # nights come first: what they have not brought in cannot be filled in
+    with pytest.raises(UsageError, match="--to 2019-01-04 lies after the newest night, 2018-12-27"):
+        fill_in(store, Asked(date(2018, 12, 27), date(2019, 1, 4)))
     # nothing that a backfill writes is a newest signal
     newest = frame(store, "SELECT role, as_of FROM signals_latest")
     assert newest.values.tolist() == [["live", date(2018, 12, 27)]]
@@ -113,6 +116,12 @@ def test_wrong_dates_and_names_are_one_line(store: Settings) -> None:
         fill_in(store, Asked(date(2018, 1, 1), date(2018, 1, 5), signals=("sp5000",)))
     with pytest.raises(UsageError, match="has no recipe 'best', only chapter"):
         fill_in(store, Asked(date(2018, 1, 2), date(2018, 1, 5), recipe="best"))
+
+
+def test_without_a_store_there_is_nothing_to_fill_in(own_home: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no store at .*; run: lookback nightly"):
+        fill_in(load_settings(), Asked(date(2018, 1, 2), date(2018, 1, 5)))
+    assert not own_home.exists()
 
 
 def test_too_little_history_is_missing_and_the_rest_is_filled_in(store: Settings) -> None:

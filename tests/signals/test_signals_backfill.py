@@ -122,9 +122,20 @@ def test_a_version_does_not_score_what_it_has_learned_from(store, model):
     assert rows(store, "backfill").empty
 
 
+def test_a_version_does_not_score_dates_before_it_was_chosen(store, model):
+    # what has learned nothing was chosen on dates, too
+    rule = {"labels_known_at": None, "cutoff": store.cutoff(DAYS[2]), "stage": "challenger"}
+    store.version("rule", **rule)
+    with pytest.raises(LookAheadError, match="was chosen on what was known until"):
+        fill(store, model, version="rule")
+    done, _ = fill(store, model, DAYS[2:], version="rule")
+    assert done.new == 4
+
+
 def test_a_night_without_a_window_is_named(store, model):
     early = store.calendar.offset(DAYS[-1], -79)
-    done, problems = fill(store, model, [early, DAYS[0]])
+    store.version("old", stage="retired")
+    done, problems = fill(store, model, [early, DAYS[0]], version="old")
     assert done.new == 1
     assert problems == [f"{early}: no window"]
 

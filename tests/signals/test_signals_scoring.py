@@ -252,9 +252,12 @@ def test_one_moment_before_the_cutoff_is_allowed(desk, model):
     assert desk.score(desk.night(FRIDAY)).new == 1
 
 
-def test_what_never_learned_may_score_any_date(desk):
+def test_what_never_learned_may_score_from_when_it_was_chosen(desk):
     values = dict.fromkeys(ModelVersion.__dataclass_fields__) | {"labels_known_at": None}
-    require_no_look_ahead(ModelVersion(**values), desk.night(date(1990, 1, 3)))
+    rule = ModelVersion(**values | {"cutoff": desk.cutoff(FRIDAY)})
+    require_no_look_ahead(rule, desk.night(FRIDAY))
+    with pytest.raises(LookAheadError, match="was chosen on what was known until 2018-12-15 03:00"):
+        require_no_look_ahead(rule, desk.night(date(2018, 12, 13)))
 
 
 def test_without_a_champion_it_says_to_train(desk, model):

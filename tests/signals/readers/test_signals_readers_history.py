@@ -93,7 +93,7 @@ def test_a_date_has_the_scores_of_one_version(several: Path) -> None:
 
 
 def test_a_horizon_must_be_chosen_where_there_are_several(several: Path) -> None:
-    with pytest.raises(UsageError, match=r"2 horizons \(1 to 2 weeks\); choose one: horizon=1"):
+    with pytest.raises(UsageError, match=r"2 horizons \(1 to 2 weeks\); choose one of them"):
         readers.read(several, signal="path")
     assert readers.read(several, signal="path", horizon=2).horizon == 2
 

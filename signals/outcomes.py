@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +91,10 @@ def join_outcomes(
     Joined
         Rows that are new, and such that are other than before.
     """
+    reached = _reached(warehouse, declared)
+    if reached is not None and reached > night.cutoff:
+        # an older night run again takes away nothing that is known by now
+        night = replace(night, cutoff=reached)
     first = since or _first_date(warehouse, declared, night)
     if first is None:
         return Joined(declared.name, None)
@@ -140,8 +144,8 @@ def spans(warehouse: Warehouse, declared: Signal, first: date) -> Iterator[tuple
 
 def _note(warehouse: Warehouse, declared: Signal, night: Night) -> None:
     """Remember up to which cut-off outcomes have been joined: the latest so far."""
-    done = warehouse.one("SELECT cutoff FROM ops.progress WHERE name = ?", _progress(declared))
-    if done is None or done[0] < night.cutoff:
+    reached = _reached(warehouse, declared)
+    if reached is None or reached < night.cutoff:
         row = {"name": _progress(declared), "done": 0, "cutoff": night.cutoff}
         with warehouse.transaction():
             warehouse.upsert(progress, row)
@@ -149,6 +153,12 @@ def _note(warehouse: Warehouse, declared: Signal, night: Night) -> None:
 
 def _progress(declared: Signal) -> str:
     return f"outcomes of {declared.name}"
+
+
+def _reached(warehouse: Warehouse, declared: Signal) -> datetime | None:
+    """Latest cut-off up to which outcomes have been joined: UTC; None if never."""
+    done = warehouse.one("SELECT cutoff FROM ops.progress WHERE name = ?", _progress(declared))
+    return done[0] if done is not None else None
 
 
 def _first_date(warehouse: Warehouse, declared: Signal, night: Night) -> date | None:
@@ -161,11 +171,11 @@ def _first_date(warehouse: Warehouse, declared: Signal, night: Night) -> date | 
     if oldest is None or oldest[0] is None:
         return None
     begins, unit, _ = oldest
-    done = warehouse.one("SELECT cutoff FROM ops.progress WHERE name = ?", _progress(declared))
-    if done is None:
+    reached = _reached(warehouse, declared)
+    if reached is None:
         return pd.Timestamp(begins).date()
     recent = pd.Timestamp(night.session) - pd.Timedelta(days=RECENT_DAYS[unit])
-    corrected = _corrected_since(warehouse, declared, done[0], night)
+    corrected = _corrected_since(warehouse, declared, reached, night)
     first = min(recent, corrected) if corrected is not None else recent
     return max(first, pd.Timestamp(begins)).date()
 
@@ -287,7 +297,7 @@ def _window_dates(
     )
     # one known before the month before it counts with that one
     known = pd.DatetimeIndex(months["known_at"].cummax())
-    delay = night.cutoff - calendar.close(night.session)
+    delay = timedelta(hours=warehouse.settings.cutoff_delay_hours)
     cutoffs = pd.DatetimeIndex([calendar.close(day.date()) + delay for day in as_of])
     at = known.searchsorted(cutoffs, side="right") - 1
     dates = months["date"].to_numpy()[np.maximum(at, 0)]

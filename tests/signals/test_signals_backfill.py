@@ -294,6 +294,7 @@ def test_an_outcome_of_a_month_is_that_of_the_window_it_was_made_of(macro, calen
     assert found["tradable_return"].isna().all()
     # in March 2017 nobody knew more than the month of February
     early = past_night(warehouse.settings, calendar, date(2017, 6, 15))
-    warehouse.native.execute("DELETE FROM main.outcomes")
+    for table in ("main.outcomes", "ops.progress"):
+        warehouse.native.execute(f"DELETE FROM {table}")
     join_outcomes(warehouse, declared, early, calendar, "run", since=date(2017, 1, 1))
     assert warehouse.one("SELECT count(*), max(horizon) FROM main.outcomes") == (6, 3)

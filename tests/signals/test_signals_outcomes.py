@@ -123,6 +123,16 @@ def test_only_what_was_known_at_the_cutoff_counts(scored):
     assert joined(scored, NEXT[0]).new == 1
 
 
+def test_an_older_night_takes_away_nothing_that_is_known(scored):
+    scored.observe({day: 2070.0 + day.day for day in NEXT})
+    joined(scored, NEXT[-1])
+    before = found(scored)
+    done = joined(scored, NEXT[0])
+    assert (done.new, done.changed) == (0, 0)
+    assert joined(scored, NEXT[0], since=FRIDAY).changed == 0
+    pd.testing.assert_frame_equal(found(scored), before)
+
+
 def test_a_version_whose_view_has_changed_is_left_alone(scored):
     scored.warehouse.native.execute("UPDATE main.model_versions SET feature_version = 'old'")
     scored.observe({NEXT[0]: 2070.0})

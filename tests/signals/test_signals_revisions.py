@@ -9,8 +9,9 @@ from signals.declaration import SIGNALS
 
 SIGNAL = SIGNALS["sp500_next_close"]
 BEFORE = date(2018, 11, 30)
-# Session of the night -> the session whose close it corrects, and by how much. After a
-# correction the sessions whose windows hold it are scored again, as an operator would.
+# Session of the night -> the session whose close is corrected, and by how much. The vendor had
+# the correction before that session's cut-off; it was fetched only now. The sessions since are
+# scored again, as an operator would.
 CORRECTIONS = {
     date(2018, 12, 7): (date(2018, 12, 6), 3.0),
     date(2018, 12, 14): (date(2018, 12, 12), -2.0),
@@ -39,13 +40,11 @@ def month(desk, model):
         desk.score(desk.night(session))
         if session in CORRECTIONS:
             day, by = CORRECTIONS[session]
-            known = desk.cutoff(session) - timedelta(minutes=30)
+            known = desk.cutoff(day) - timedelta(minutes=60 - len(evenings))
             desk.observe({day: closes[day] + by}, known_at=known)
             again = [each for each in closes if each >= day]
             for number, each in enumerate(again):
                 late = desk.cutoff(session) + timedelta(minutes=number + 1)
-                # the correction was not known at the cut-off of an older night: only the
-                # newest one is made of it
                 desk.score(desk.night(each, late))
         evening = desk.cutoff(session) + timedelta(hours=2)
         evenings[evening] = desk.warehouse.frame(VISIBLE.format(source="main.signals"))
@@ -69,10 +68,12 @@ def test_corrections_are_revisions_and_nothing_published_is_lost(month):
         "SELECT as_of, revision, value, published_at FROM main.signal_revisions ORDER BY ALL"
     )
     by_day = revisions.groupby("as_of")["revision"].max()
-    revised = {day.date() for day in by_day[by_day > 0].index}
-    # the night on which a correction came is made of it; older ones had not known it
-    assert revised == set()
-    assert len(revisions) == len(evenings)
+    revised = {day.date(): int(count) for day, count in by_day[by_day > 0].items()}
+    # one session was corrected twice
+    assert revised == {date(2018, 12, 6): 2, date(2018, 12, 12): 1, date(2018, 12, 24): 1}
+    assert len(revisions) == len(evenings) + len(CORRECTIONS)
+    corrected = revisions[revisions["as_of"] == "2018-12-06"]["value"].tolist()
+    assert [value - corrected[0] for value in corrected] == [0.0, 3.0, 5.0]
 
 
 def test_a_correction_before_the_cutoff_gives_a_revision(desk, model):

@@ -6,7 +6,6 @@ begins when its first window was known: the first instant at which it could be s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -132,46 +131,6 @@ def split_at(examples: Examples, cuts: Cuts) -> Spans:
         _taken(examples, test),
         purged,
     )
-
-
-def walk_forward(
-    dates: Days, first_test: date, *, test: int, validation: int, train: int | None = None
-) -> Iterator[Cuts]:
-    """Cuts that move over time: each test span follows the one before it.
-
-    Parameters
-    ----------
-    dates : (n,), datetime64
-        Distinct `as_of`, ascending.
-    first_test : date
-        Where the first test span begins.
-    test, validation : int
-        Distinct dates in each span; the last test span may be shorter.
-    train : int, optional
-        Distinct dates of a sliding training span; all the past, expanding, if left out.
-
-    Yields
-    ------
-    Cuts
-        Without a training span there is none.
-
-    References
-    ----------
-    M. Lopez de Prado, "Advances in Financial Machine Learning", 2018, chapter 12 (walk-forward),
-    7.4 (purging; here by `known_at`).
-    """
-    days = np.asarray(dates, "datetime64[D]")
-    for begins in range(int(np.searchsorted(days, np.datetime64(first_test))), len(days), test):
-        earliest = max(0, begins - validation - train) if train is not None else 0
-        if begins - validation <= earliest:
-            continue
-        ends = begins + test
-        yield Cuts(
-            days[begins - validation].astype(object),
-            days[begins].astype(object),
-            days[ends].astype(object) if ends < len(days) else None,
-            days[earliest].astype(object) if train is not None else None,
-        )
 
 
 def _known_before(

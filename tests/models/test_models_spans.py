@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from db.errors import TrainingError
 from models.examples import Examples
-from models.spans import split, split_at, walk_forward
+from models.spans import Cuts, split, split_at
 
 
 def panel(sessions, entities, horizon, label_delay_hours, unknown):
@@ -86,28 +86,13 @@ def test_rows_that_lie_side_by_side_are_not_copied(examples):
     )
 
 
-def test_walk_forward_covers_every_test_date_once(examples):
+def test_spans_are_cut_at_given_dates(examples):
     dates = np.unique(examples.index["as_of"].to_numpy("datetime64[D]"))
-    first = dates[100].astype(object)
-    cuts = list(walk_forward(dates, first, test=40, validation=30))
-    tested = [
-        day
-        for cut in cuts
-        for day in dates
-        if cut.test_from <= day.astype(object) and (cut.until is None or day < cut.until)
-    ]
-    assert tested == dates[100:].tolist()
-    assert {cut.train_from for cut in cuts} == {None}
-    assert [cut.validation_from for cut in cuts] == [dates[at - 30] for at in range(100, 249, 40)]
-    spans = split_at(examples, cuts[1])
+    train, validation, test, until = (dates[at].astype(object) for at in (20, 70, 100, 140))
+    spans = split_at(examples, Cuts(validation, test, until, train))
+    assert spans.train.index["as_of"].min().date() == train
+    # the last label of a span is known only after the next one has begun
+    assert [
+        span.index["as_of"].nunique() for span in (spans.train, spans.validation, spans.test)
+    ] == [49, 29, 40]
     assert spans.labels_known_at < spans.test.index["known_at"].min()
-    assert spans.test.index["as_of"].nunique() == 40
-
-
-def test_a_sliding_span_has_one_length(examples):
-    dates = np.unique(examples.index["as_of"].to_numpy("datetime64[D]"))
-    cuts = list(walk_forward(dates, dates[100].astype(object), test=40, validation=30, train=50))
-    spans = [split_at(examples, cut) for cut in cuts]
-    assert [span.train.index["as_of"].nunique() for span in spans] == [49] * len(spans)
-    begins = [span.train.index["as_of"].min().date() for span in spans]
-    assert begins == dates[[20, 60, 100, 140]].tolist()

@@ -1,8 +1,8 @@
 """Gathering: the rows of an entity beside each other, in periods that have ended.
 
 Nights and backfills append all entities of a date. Read in that order, one entity's history
-touches every block of every column: at 10 million rows half a second of work; gathered, a tenth
-of that. The newest period keeps its order: the newest date is what most readers ask for.
+touches every block of every column; gathered, a few. The newest period keeps its order: the newest
+date is what most readers ask for. `python -m benchmarks.ten_million` measures what readers find.
 """
 
 from __future__ import annotations

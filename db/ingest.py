@@ -18,9 +18,10 @@ import pandas as pd
 
 from db import judgements, vintages
 from db.clock import Night
-from db.documents import take_over_documents
+from db.documents import FileRows, TakenOver, append_documents, compare_documents
 from db.errors import QualityError
 from db.memberships import append_memberships
+from db.mentions import company_names
 from db.raw_tables import RAW
 from db.sessions import Sessions
 from db.sources.source import Source, publishes_vintages
@@ -45,7 +46,10 @@ FIRST_JUDGED = date(1965, 1, 1)
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of a delivery; `fetched = unchanged + appended + quarantined`."""
+    """What became of a delivery; `fetched = unchanged + appended + quarantined`.
+
+    `files` counts the same for each file of documents.
+    """
 
     source: str
     kind: str
@@ -56,6 +60,7 @@ class Delivery:
     quarantined: int = 0
     problems: tuple[str, ...] = ()
     seconds: float = 0.0
+    files: tuple[FileRows, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -79,7 +84,7 @@ def take_over(
     from db.quality.gate import Batch, validate
 
     if staged.source.kind == "documents":
-        return _take_over_documents(warehouse, staged, night, calendar, run_id)
+        return _take_over_documents(warehouse, staged, night, calendar, run_id, docs)
     if staged.source.kind == "memberships":
         return _take_over_memberships(warehouse, staged, night, calendar, run_id), []
     started = time.perf_counter()
@@ -137,29 +142,83 @@ def take_over(
 
 
 def _take_over_documents(
-    warehouse: Warehouse, staged: Staged, night: Night, calendar: Sessions, run_id: str
+    warehouse: Warehouse,
+    staged: Staged,
+    night: Night,
+    calendar: Sessions,
+    run_id: str,
+    docs: Path | None,
 ) -> tuple[Delivery, list[Result]]:
     """Documents are judged row by row; a folder without new ones is no defect."""
     started = time.perf_counter()
     source = staged.source
+    compared = compare_documents(warehouse, staged)
+    judged = compared.judged
+    verdict = _judge_documents(warehouse, staged, judged, night, calendar, docs)
+    names = company_names(warehouse.settings)
     with warehouse.transaction():
-        taken = take_over_documents(warehouse, staged, night, run_id)
+        taken = append_documents(warehouse, staged, compared, verdict, names, night, run_id)
+        stopped = verdict.stopped if verdict is not None else None
         delivery = Delivery(
             source.name,
             source.kind,
-            "partial" if staged.problems else "ok" if taken.appended else "unchanged",
+            _documents_status(taken, staged, stopped),
             fetched=staged.fetched,
             unchanged=taken.unchanged,
             appended=taken.appended,
             quarantined=taken.quarantined,
-            problems=staged.problems,
+            problems=tuple(line for line in (*staged.problems, stopped) if line),
             seconds=staged.seconds + time.perf_counter() - started,
+            files=taken.files,
         )
         _require_balance(delivery)
-        _record(warehouse, staged, taken.results, night, run_id, delivery)
-        _advance(warehouse, staged)
+        results = verdict.results if verdict is not None else []
+        _record(warehouse, staged, results, night, run_id, delivery)
+        if not stopped:
+            _advance(warehouse, staged)
         _measure_freshness(warehouse, source, night, "", calendar)
-    return delivery, taken.results
+    return delivery, results
+
+
+def _judge_documents(
+    warehouse: Warehouse,
+    staged: Staged,
+    judged: pd.DataFrame,
+    night: Night,
+    calendar: Sessions,
+    docs: Path | None,
+) -> Verdict | None:
+    """The gate's verdict; None without new rows: the Data Docs of an earlier hour stand."""
+    from db.quality.gate import Batch, Limits, validate
+
+    if judged.empty:
+        return None
+    source = staged.source
+    return validate(
+        Batch(
+            source=source.name,
+            kind=source.kind,
+            frequency=source.frequency,
+            adjustment=source.adjustment,
+            frame=judged,
+            session=night.session,
+            until=night.cutoff,
+            # what came out while a source was read is no more in the future than the source
+            fetched_at=night.now if night.replayed else max(night.now, staged.fetched_at),
+            sessions=calendar,
+            availability=source.availability,
+        ),
+        docs,
+        limits=Limits(document_bytes=int(warehouse.settings.document_max_kilobytes * 1000)),
+    )
+
+
+def _documents_status(taken: TakenOver, staged: Staged, stopped: str | None) -> str:
+    if stopped:
+        return "stopped"
+    if staged.problems:
+        return "partial"
+    return "ok" if taken.appended or taken.quarantined else "unchanged"
 
 
 def _take_over_memberships(

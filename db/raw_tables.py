@@ -50,7 +50,9 @@ RAW: dict[Kind, RawTable] = {
         ("open", "high", "low", "close", "adj_close", "volume"),
     ),
     "observations": RawTable("raw.observations", "series", "period", ("value",)),
-    "documents": RawTable("raw.documents", "document_id", "time", ("entity", "text")),
+    "documents": RawTable(
+        "raw.documents", "document_id", "published_at", ("text", "symbols", "language")
+    ),
     "memberships": RawTable(
         "raw.memberships", "entity", "first_session", ("universe", "last_session")
     ),

@@ -108,6 +108,27 @@ class Settings(BaseSettings):
         "total", description="what the prices of dropped bars are adjusted for"
     )
 
+    inbox_dir: Path | None = Field(
+        None, description="a folder of incoming texts, beside inbox/ under home"
+    )
+    feeds: list[str] = Field([], description="addresses of RSS and Atom feeds, as JSON")
+    inbox_max_megabytes: float = Field(
+        100.0, gt=0, description="a larger file of the inbox goes to quarantine unread"
+    )
+    document_max_kilobytes: float = Field(
+        1000.0, gt=0, description="a longer text goes to quarantine"
+    )
+    company_names: Path | None = Field(
+        None,
+        description="CSV of symbol,name by which texts are found to be about a symbol. "
+        "Default: a table of large US companies",
+    )
+    corpora: Path | None = Field(
+        None,
+        description="folder of labelled texts that models of text learn from (docs/text.md); "
+        "default: corpora/ under home",
+    )
+
     overlap_sessions: int = Field(
         10, ge=1, description="sessions before the watermark that are fetched again"
     )
@@ -125,7 +146,7 @@ class Settings(BaseSettings):
         "characters. Default: made once, in serve.token under home",
     )
 
-    @field_validator("home", "files_dir")
+    @field_validator("home", "files_dir", "inbox_dir", "company_names", "corpora")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is not None and "?" in str(value):
@@ -152,6 +173,16 @@ class Settings(BaseSettings):
     def drops(self) -> Path:
         """Folder that the files profile reads: see `db.sources.files`."""
         return self.files_dir or self.home / "files"
+
+    @property
+    def inbox(self) -> Path:
+        """Where texts are dropped: see `db.sources.inbox`."""
+        return self.home / "inbox"
+
+    @property
+    def corpora_folder(self) -> Path:
+        """Labelled texts that models of text learn from."""
+        return self.corpora or self.home / "corpora"
 
     @property
     def data_docs(self) -> Path:

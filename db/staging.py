@@ -18,6 +18,7 @@ from db.clock import Night
 from db.errors import SourceError
 from db.raw_tables import RAW
 from db.sessions import Sessions
+from db.sources.document_files import in_full
 from db.sources.source import ACTION_COLUMNS, Fetched, Request, Source
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def request_for(warehouse: Warehouse, source: Source, night: Night, calendar: Se
         return Request(start=None, until=night.now)
     last_date, state = found
     start = None
-    # spells of a universe come whole, and may begin before the calendar does
-    if last_date is not None and source.kind != "memberships":
+    # spells of a universe come whole, documents as they come in; both may be older than the
+    # calendar
+    if last_date is not None and source.kind in ("bars", "observations"):
         start = calendar.offset(last_date, -warehouse.settings.overlap_sessions)
         if source.frequency == "month":
             # revisions of monthly series reach back for months
@@ -79,7 +81,11 @@ def stage(source: Source, request: Request, folder: Path) -> Staged:
     fetched: Fetched = source.fetch(request)
     folder.mkdir(parents=True, exist_ok=True)
     rows = folder / f"{source.name}.parquet"
-    frame = _of_one_type(_in_full(fetched.frame, source), RAW[source.kind].entity)
+    frame = fetched.frame
+    if source.kind == "documents":
+        frame = in_full(frame)
+    else:
+        frame = _of_one_type(_in_full(frame, source), RAW[source.kind].entity)
     frame.to_parquet(rows, index=False)
     actions = None
     if fetched.actions is not None and len(fetched.actions):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
     JSON,
     TIMESTAMP,
     BigInteger,
@@ -128,13 +129,43 @@ documents = Table(
     "documents",
     metadata,
     _column("source", String, "where it came from"),
-    _column("document_id", String, "the source's own key"),
-    _column("entity", String, "symbol that the text is about", null=True),
-    _instant("time", "UTC time of the document itself"),
+    _column("document_id", String, "the source's own key, or a hash of time and text"),
+    _instant("published_at", "UTC time of the document itself"),
     _column("text", String, "the text as it came, UTF-8"),
     *_fetched_columns(),
+    _column("language", String, "as the source gives it, e.g. en", null=True),
     schema="raw",
     comment="Raw texts, one row per (source, document_id, known_at); a changed text is a new row",
+)
+
+mentions = Table(
+    "mentions",
+    metadata,
+    _column("source", String, "documents.source"),
+    _column("document_id", String, "documents.document_id"),
+    _column("entity", String, "symbol that the text is about"),
+    _column("found_by", String, "given by the source, cashtag, or name: a company's name"),
+    *_fetched_columns(),
+    schema="raw",
+    comment="Symbols that documents are about, one row per (source, document_id, entity)",
+)
+
+sentiment = Table(
+    "sentiment",
+    metadata,
+    _column("source", String, "model that scored the documents"),
+    _column("entity", String, "symbol"),
+    _column("session", Date, "exchange day, from the close before it to its own close"),
+    _column("documents", BigInteger, "documents about the symbol"),
+    _column("sentiment", Double, "mean of document_sentiment.sentiment, -1 to 1"),
+    _column("dispersion", Double, "standard deviation of the same; 0 of one document"),
+    _column("novelty", Double, "sum of document_sentiment.novelty"),
+    _column("novel_sentiment", Double, "mean weighted by novelty; where all repeat, the mean"),
+    _column("model_version", String, "that scored the newest of the documents"),
+    *_fetched_columns(),
+    schema="raw",
+    comment="What documents said of each symbol on each exchange day, one row per (entity, "
+    "session, known_at); more documents make a new row (vintage). Read it as sentiment_daily",
 )
 
 price_breaks = Table(
@@ -442,6 +473,34 @@ signal_drift = Table(
     "per (signal, model_version, session, subject)",
 )
 
+document_sentiment = Table(
+    "document_sentiment",
+    metadata,
+    _column("source", String, "where the document came from"),
+    _column("document_id", String, "raw.documents.document_id"),
+    _instant("published_at", "UTC time of the document itself"),
+    _instant("known_at", "UTC time from which this text of the document could have been used"),
+    _column("session", Date, "exchange day that it counts to: the first to close after known_at"),
+    _column("entities", ARRAY(String), "symbols that it is about"),
+    _column("language", String, "as the source gives it", null=True),
+    _column("sentiment", Double, "positive less negative, -1 to 1"),
+    _column("negative", Double, "probability that the text is negative"),
+    _column("neutral", Double, "probability that it is neutral; 0 of two classes"),
+    _column("positive", Double, "probability that the text is positive"),
+    _column(
+        "novelty",
+        Double,
+        "1 less the likeness to the most similar document of the three days before, 0 to 1",
+    ),
+    _column("duplicate_of", String, "document_id that it repeats, or nearly", null=True),
+    _column("model", String, "model"),
+    _column("model_version", String, "model_versions.model_version"),
+    _instant("scored_at", "UTC time"),
+    _column("run_id", String, "runs.run_id"),
+    comment="Scores of texts: one row per (source, document_id, known_at), by the version that "
+    "was champion when it was scored",
+)
+
 model_versions = Table(
     "model_versions",
     metadata,
@@ -523,7 +582,7 @@ runs = Table(
     "runs",
     metadata,
     _column("run_id", String, "one execution of a flow", key=True),
-    _column("flow", String, "nightly, train or backfill"),
+    _column("flow", String, "nightly, sentiment, train or backfill"),
     _column(
         "session",
         Date,

@@ -113,7 +113,8 @@ def _sources(settings: Settings) -> Iterator[Finding]:
         settings, "SELECT source, stale, last_date, detail FROM freshness ORDER BY source"
     )
     for source, stale, last, detail in rows:
-        yield Finding("missing" if stale else "good", source, detail or f"up to {last}")
+        said = f"up to {last}" if last is not None else "nothing has come in yet"
+        yield Finding("missing" if stale else "good", source, detail or said)
 
 
 def _signals(settings: Settings) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from db.errors import StoreError
 
-HEAD = "0003"
+HEAD = "0004"
 VERSION_TABLE = "alembic_version"
 VERSION_SCHEMA = "ops"
 

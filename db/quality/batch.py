@@ -18,6 +18,9 @@ from db.sources.source import (
     Kind,
 )
 
+# What the gate reads of documents, once `db.documents` has read their times: see there.
+JUDGED_DOCUMENTS = ("document_id", "text", "instant", "known_at", "released", "refused", "key")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -66,6 +69,8 @@ class Batch:
     @property
     def required(self) -> tuple[str, ...]:
         """Columns that the kind must have."""
+        if self.kind == "documents":
+            return JUDGED_DOCUMENTS
         return OBSERVATION_COLUMNS if self.kind == "observations" else BAR_COLUMNS
 
     @property

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from db.quality.batch import Batch
 from db.quality.rules import Mask, repeated
+from db.quality.suites import READING_RULES
 
 NO_DAY = np.iinfo(np.int64).min  # NaT as an integer
 
@@ -63,6 +67,35 @@ def judged_columns(batch: Batch, tolerance: float) -> Judged:
     skipped |= {name: f"{name} is wholly missing" for name in missing}
     skipped |= {f"{name}_tolerant": f"{name} is wholly missing" for name in missing}
     return Judged(canonical, pd.DataFrame(columns, copy=False), skipped, order)
+
+
+def document_columns(frame: pd.DataFrame, fetched_at: datetime) -> pd.DataFrame:
+    """What the rules of documents read, rows as in `frame`; `fetched_at` is UTC.
+
+    A row that its source could not read fails the rule that the source names, and no other.
+    """
+    unread = frame["refused"].notna().to_numpy()
+    text = frame["text"].astype("str")
+    given = text.notna().to_numpy() & (text.fillna("").str.strip() != "").to_numpy()
+    size = pc.binary_length(pa.array(text, type=pa.string())).fill_null(0)
+    at = frame[["instant", "released"]].max(axis=1)
+    ahead = (at - pd.Timestamp(fetched_at)).dt.total_seconds().to_numpy()
+    read = frame["known_at"].isna().to_numpy() | frame["released"].notna().to_numpy()
+    # any instant will do for a row that was not read
+    instant = frame["instant"].where(~unread, pd.Timestamp(fetched_at))
+    refused = frame["refused"]
+    return pd.DataFrame(
+        {
+            **{rule.name: (refused != rule.name).to_numpy() for rule in READING_RULES},
+            "text_given": given | unread,
+            "text_bytes": size.to_numpy(),
+            "instant": instant,
+            "known_at_readable": read,
+            "seconds_ahead": ahead,
+            "key": frame["key"],
+        },
+        copy=False,
+    )
 
 
 def _typed(batch: Batch) -> tuple[pd.DataFrame, dict[str, Mask]]:

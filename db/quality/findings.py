@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from db.quality.batch import Batch
-from db.quality.columns import Judged, dates, judged_columns
+from db.quality.columns import Judged, dates, document_columns, judged_columns
 from db.quality.expectations import Suite
 from db.quality.measures import Measures, Rows, column_measures, increment_measures
 from db.quality.rules import Mask, Rule
@@ -57,7 +57,9 @@ def find(batch: Batch, limits: Limits, judge: JudgeBreaks | None = None) -> Find
     columns = column_measures(batch)
     if any(value > 0 for value in columns.values.values()):
         return _unreadable(batch, columns)
-    rules = row_rules(batch.kind, batch.frequency)
+    rules = row_rules(batch.kind, batch.frequency, limits)
+    if batch.kind == "documents":
+        return _of_documents(batch, columns, rules, limits)
     judged = judged_columns(batch, limits.tolerance)
     before_spikes = [rule for rule in rules if rule.name != "spike"]
     masks, skipped = _masks(before_spikes, judged)
@@ -88,6 +90,28 @@ def find(batch: Batch, limits: Limits, judge: JudgeBreaks | None = None) -> Find
         skipped=skipped,
         failed_rules=tuple(rule for rule in rules if rule.name in masks),
         failed_measures=_failed(table_rules, measures),
+    )
+
+
+def _of_documents(
+    batch: Batch, measures: Measures, rules: tuple[Rule, ...], limits: Limits
+) -> Findings:
+    """Documents are judged one by one: they have no calendar, no path and no age."""
+    judged = document_columns(batch.frame, batch.fetched_at or batch.until)
+    masks, _ = _masks(rules, Judged(batch.frame, judged, {}, np.empty(0, dtype=np.int64)))
+    failing = _any(masks.values(), len(batch.frame))
+    table_rules = increment_rules(batch.kind, batch.frequency, limits)
+    return Findings(
+        canonical=batch.frame,
+        suites=[
+            Suite(f"{batch.source}.rows", judged, rules),
+            _increment_suite(batch, measures, table_rules),
+        ],
+        masks=masks,
+        failing=failing,
+        spikes=Spikes(no_breaks(), np.full(len(failing), -1, dtype=np.int64)),
+        measures=measures,
+        failed_rules=tuple(rule for rule in rules if rule.name in masks),
     )
 
 

@@ -49,7 +49,7 @@ def validate(
         There is no suite for the batch's kind.
     """
     limits = limits or Limits()
-    rules = row_rules(batch.kind, batch.frequency)
+    rules = row_rules(batch.kind, batch.frequency, limits)
     verdict = (
         _nothing_new(batch, limits) if batch.frame.empty else _judge(batch, rules, limits, judge)
     )
@@ -169,6 +169,11 @@ def _stale(findings: Findings) -> str | None:
 
 def _nothing_new(batch: Batch, limits: Limits) -> Verdict:
     """An empty increment: only the age of what is stored is judged, by predicate alone."""
+    if batch.kind == "documents":  # they come when there are any
+        rejected = batch.frame.assign(rule="", reason="")
+        return Verdict(
+            batch.source, batch.kind, batch.session, batch.frame, rejected, no_breaks(), []
+        )
     rule = next(
         rule
         for rule in increment_rules(batch.kind, batch.frequency, limits)

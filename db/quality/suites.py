@@ -1,8 +1,7 @@
-"""The suites: what must hold of bars and observations, and what follows if it does not.
+"""The suites: what must hold of bars, observations and documents, and what follows if not.
 
 Row rules are declared in the order in which a person would name them: a quarantined
 row carries the name of the first rule that it fails and the reasons of all.
-Documents join by a suite of their own in `row_rules`.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ class Limits:
     stale_sessions : sessions that the newest row may lag behind what was due.
     overdue_days : days that a monthly value may be late after its publication was due.
     tolerance : relative, between low, open, close and high; vendors round each by itself.
+    document_bytes : of the text of a document, in UTF-8.
     """
 
     gap_sessions: int = 10
@@ -40,9 +40,10 @@ class Limits:
     stale_sessions: int = 3
     overdue_days: int = 10
     tolerance: float = 1e-4
+    document_bytes: int = 1_000_000
 
 
-def row_rules(kind: Kind, frequency: Frequency) -> tuple[Rule, ...]:
+def row_rules(kind: Kind, frequency: Frequency, limits: Limits | None = None) -> tuple[Rule, ...]:
     """The rules that every row of this kind must pass, in the order of their names' weight.
 
     Raises
@@ -58,11 +59,18 @@ def row_rules(kind: Kind, frequency: Frequency) -> tuple[Rule, ...]:
             *_date_rules("period", frequency),
             *_OBSERVATION_VALUES,
         )
+    if kind == "documents":
+        return (*READING_RULES, *_document_rules(limits or Limits()))
     raise UsageError(f"the quality gate has no suite for {kind}; declare one in db/quality/suites")
 
 
 def increment_rules(kind: Kind, frequency: Frequency, limits: Limits) -> tuple[Rule, ...]:
-    """The rules that an increment must pass as a whole; each judges one measure of it."""
+    """The rules that an increment must pass as a whole; each judges one measure of it.
+
+    Documents come when there are any: an inbox without new ones is neither empty nor stale.
+    """
+    if kind == "documents":
+        return COLUMN_RULES[:1]
     rules = [
         *COLUMN_RULES,
         Rule(
@@ -116,6 +124,48 @@ COLUMN_RULES = (
         "stop",
     ),
 )
+
+
+# What a source of files or feeds says of what it could not read; the others judge what it could.
+READING_RULES = (
+    Rule("file_readable", Is("file_readable", True), "the file cannot be read"),
+    Rule("file_size", Is("file_size", True), "the file is too large"),
+    Rule("file_encoding", Is("file_encoding", True), "the file is in another encoding"),
+    Rule("file_empty", Is("file_empty", True), "the file is empty"),
+    Rule("row_readable", Is("row_readable", True), "the row cannot be read"),
+)
+
+
+def _document_rules(limits: Limits) -> tuple[Rule, ...]:
+    return (
+        Rule("text_given", Is("text_given", True), "text is missing or blank"),
+        Rule(
+            "text_length",
+            Between("text_bytes", maximum=limits.document_bytes),
+            f"text is longer than {limits.document_bytes / 1000:g} kB "
+            "(LOOKBACK_DOCUMENT_MAX_KILOBYTES)",
+        ),
+        Rule(
+            "time_readable",
+            NotNull("instant"),
+            "published_at is missing or cannot be read as an instant",
+        ),
+        Rule(
+            "known_at_readable",
+            Is("known_at_readable", True),
+            "known_at is given and cannot be read as an instant",
+        ),
+        Rule(
+            "not_future",
+            Between("seconds_ahead", maximum=0),
+            "published_at or known_at lies after the time at which it was read",
+        ),
+        Rule(
+            "conflict",
+            Unique("key"),
+            "another row has the same document_id but another text or time",
+        ),
+    )
 
 
 def _key_rules(entity: str, day: str) -> tuple[Rule, ...]:

@@ -13,6 +13,19 @@ def sources(settings: Settings) -> list[Source]:
     ------
     SourceError
         The files profile has no folder to read.
+    UsageError
+        An address of a feed is none.
+    """
+    return [*price_sources(settings), *document_sources(settings)]
+
+
+def price_sources(settings: Settings) -> list[Source]:
+    """Bars, series and universes: what becomes known by session or period.
+
+    Raises
+    ------
+    SourceError
+        The files profile has no folder to read.
     """
     if settings.profile == "sample":
         from db.sources.sample import sample_sources
@@ -27,3 +40,29 @@ def sources(settings: Settings) -> list[Source]:
     from db.sources.live import live_sources
 
     return live_sources(settings)
+
+
+def document_sources(settings: Settings) -> list[Source]:
+    """Texts, which come at any hour: the inbox of every profile, and what the profile has.
+
+    Raises
+    ------
+    UsageError
+        An address of a feed is none.
+    """
+    from db.sources.inbox import Inbox
+
+    found: list[Source] = [Inbox.of(settings)]
+    if settings.profile == "sample":
+        from db.sources.sample_texts import SampleTexts
+
+        return [*found, SampleTexts(settings.calendar)]
+    if settings.profile == "files":
+        from db.sources.files import files_documents
+
+        found += files_documents(settings)
+    if settings.feeds:  # the sample profile needs no network
+        from db.sources.feeds import feed_sources
+
+        found += feed_sources(settings)
+    return found

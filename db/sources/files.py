@@ -3,7 +3,7 @@
     files/bars/*.parquet|csv            date, symbol, open … volume, adj_close: long
     files/observations/*.parquet|csv    date and one column a series, or series, date, value;
                                         …_YYYY-MM: a vintage (db.sources.series_files)
-    files/documents/*.jsonl|csv|parquet document_id, entity, time, text
+    files/documents/*                   texts as in the inbox (docs/inbox.md), but left in place
     files/actions/*.parquet|csv         corporate actions of the bars: symbol, ex_date, kind
                                         (split, dividend, delisting), factor (split: new shares
                                         per old share; dividend: cash per share; delisting:
@@ -32,14 +32,21 @@ from typing import Any
 
 import pandas as pd
 
-from db.availability import AfterClose, Availability
+from db.availability import Availability
 from db.errors import SourceError
 from db.settings import Settings
+from db.sources.document_files import (
+    DOCUMENT_ENDINGS,
+    MEGABYTE,
+    WITH_THE_TEXT,
+    Refused,
+    document_frame,
+    read_documents,
+)
 from db.sources.drops import dates_of, drops_in
 from db.sources.series_files import AFTER_DELIVERY, series_sources
 from db.sources.source import (
     BAR_COLUMNS,
-    DOCUMENT_COLUMNS,
     Adjustment,
     Fetched,
     Frequency,
@@ -59,22 +66,11 @@ BAR_NAMES = {
     "adjclose": "adj_close",
     **{name: name for name in ("open", "high", "low", "close", "volume")},
 }
-DOCUMENT_NAMES = {
-    "documentid": "document_id",
-    "id": "document_id",
-    "ticker": "entity",
-    "symbol": "entity",
-    "entity": "entity",
-    "time": "time",
-    "publishedat": "time",
-    "text": "text",
-}
-WITH_THE_TEXT = AfterClose(hours=0)
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """What the three kinds of drops share: read what is new, name what cannot be read."""
+    """Drops of one kind: read what is new, name what cannot be read."""
 
     folder: Path
     suffixes: tuple[str, ...]
@@ -149,9 +145,13 @@ class FilesUniverses:
 
 @dataclass(frozen=True)
 class FilesDocuments:
-    """Texts of every file under documents/."""
+    """Texts of every file under documents/.
+
+    `largest`: bytes of a file that is read.
+    """
 
     folder: Path
+    largest: int
     name: str = "files.documents"
     kind: Kind = "documents"
     frequency: Frequency = "session"
@@ -159,17 +159,26 @@ class FilesDocuments:
     availability: Availability = WITH_THE_TEXT
 
     def fetch(self, request: Request) -> Fetched:
-        drops = _Folder(self.folder, (".jsonl", ".csv", ".parquet"))
-        frame, problems, state = drops.read(
-            request, DOCUMENT_NAMES, {"document_id", "time", "text"}
-        )
-        if frame.empty:
-            frame = pd.DataFrame(columns=list(DOCUMENT_COLUMNS))
-        return Fetched(frame, None, problems, state)
+        parts: list[pd.DataFrame] = []
+        problems: list[str] = []
+        state: dict[str, Any] = {}
+        for drop in drops_in(self.folder, DOCUMENT_ENDINGS):
+            name = drop.path.name
+            try:
+                fingerprint = drop.fingerprint
+                if request.state.get(name) != fingerprint:
+                    parts.append(read_documents(drop.path, self.largest))
+                state[name] = fingerprint
+            except Refused as refused:
+                problems.append(f"{name} {refused}")
+            except (SourceError, FileNotFoundError) as error:
+                problems.append(str(error))
+        frame = pd.concat(parts, ignore_index=True) if parts else document_frame({})
+        return Fetched(frame, None, tuple(problems), state)
 
 
 def files_sources(settings: Settings, rules: Mapping[str, Availability]) -> list[Source]:
-    """The sources of the files profile; `rules` are the publication rules of known series.
+    """The sources of the files profile but its documents; `rules` are those of known series.
 
     Raises
     ------
@@ -195,5 +204,10 @@ def _files_sources(
     if (root / "universes").is_dir():
         yield FilesUniverses(root / "universes")
     yield from series_sources(root / "observations", settings, rules)
-    if (root / "documents").is_dir():
-        yield FilesDocuments(root / "documents")
+
+
+def files_documents(settings: Settings) -> list[Source]:
+    """Texts of the files profile; none where nothing of the kind was dropped."""
+    folder = settings.drops / "documents"
+    largest = int(settings.inbox_max_megabytes * MEGABYTE)
+    return [FilesDocuments(folder, largest)] if folder.is_dir() else []

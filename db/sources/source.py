@@ -21,7 +21,7 @@ Adjustment = Literal["raw", "split", "total"]
 BAR_COLUMNS = ("entity", "session", "open", "high", "low", "close", "adj_close", "volume")
 OBSERVATION_COLUMNS = ("series", "period", "value")
 ACTION_COLUMNS = ("entity", "ex_date", "kind", "factor")
-DOCUMENT_COLUMNS = ("document_id", "entity", "time", "text")
+DOCUMENT_COLUMNS = ("document_id", "published_at", "text", "symbols", "language")
 MEMBERSHIP_COLUMNS = ("entity", "universe", "first_session", "last_session")
 
 
@@ -56,6 +56,9 @@ class Fetched:
         true release dates.
         Memberships (`MEMBERSHIP_COLUMNS`) have one row per spell; last_session NaT: still
         a member.
+        Documents (`DOCUMENT_COLUMNS`) are text: `published_at` and `known_at` as they are
+        written, `symbols` with blanks between, a missing `document_id` is made from time and
+        text; `db.sources.document_files.COLUMNS` may be added.
     actions : corporate actions with `ACTION_COLUMNS`; kind is `split` (factor: new
         shares per old share), `dividend` (factor: cash per share) or `delisting` (factor: 0).
         A column `known_at` as that of `frame` may be added, NaT where it is not known. Actions

@@ -108,6 +108,7 @@ def declared(kind: str) -> list[tuple[Any, ...]]:
         "big_integer": "BIGINT",
         "boolean": "BOOLEAN",
         "json": "JSON",
+        "array": "VARCHAR[]",
         "timestamp": "TIMESTAMP WITH TIME ZONE",
     }
     if kind == "tables":
@@ -193,10 +194,17 @@ def test_a_store_of_every_age_keeps_its_rows(revision: str, settings: Settings) 
         before = _fill(native)
     engine.dispose()
     with open_warehouse(settings, "test") as warehouse:
-        for table, row in before.items():
+        for table, kept_then in before.items():
+            row = dict(kept_then)
+            if table == "raw.documents" and "time" in row:
+                # a document is about several symbols, which lie beside it now
+                row["published_at"], _ = row.pop("time"), row.pop("entity")
             kept = warehouse.frame(f"SELECT * FROM {table}").to_dict("records")
             assert len(kept) == 1
             assert {name: str(kept[0][name]) for name in row} == row
+        if "entity" in before["raw.documents"]:
+            symbols = warehouse.sql("SELECT document_id, entity, found_by FROM raw.mentions")
+            assert symbols == [("sample", "sample", "given")]
         assert found(warehouse, "columns") == declared("columns")
 
 
@@ -209,6 +217,7 @@ def _fill(native: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
         "DATE": "DATE '2018-12-28'",
         "TIMESTAMP WITH TIME ZONE": "TIMESTAMPTZ '2018-12-28 22:00:00+00'",
         "BOOLEAN": "true",
+        "VARCHAR[]": "['AAPL']",
     }
     tables = native.execute(
         """

@@ -523,9 +523,58 @@ assert nothing.stopped == "no rows were delivered and none are stored"
     assert done.returncode == 0, done.stderr
 
 
-def test_documents_have_no_suite_yet() -> None:
-    with pytest.raises(UsageError, match="no suite for documents"):
-        validate(bars_batch(sound_bars(), kind="documents"))
+def test_memberships_have_no_suite() -> None:
+    with pytest.raises(UsageError, match="no suite for memberships"):
+        validate(bars_batch(sound_bars(), kind="memberships"))
+
+
+def test_each_rule_of_documents_by_both_judges(tmp_path: Path) -> None:
+    now = pd.Timestamp(AFTER_CLOSE)
+    sound = {
+        "document_id": "a",
+        "text": "Up",
+        "instant": now,
+        "known_at": None,
+        "released": pd.NaT,
+        "refused": None,
+    }
+    later = now + pd.Timedelta(seconds=1)
+    faults: dict[str, dict[str, Any]] = {
+        "": {},
+        "file_readable": {"text": None, "instant": pd.NaT, "refused": "file_readable"},
+        "file_size": {"text": None, "instant": pd.NaT, "refused": "file_size"},
+        "file_encoding": {"text": None, "instant": pd.NaT, "refused": "file_encoding"},
+        "file_empty": {"text": None, "instant": pd.NaT, "refused": "file_empty"},
+        "row_readable": {"text": None, "instant": pd.NaT, "refused": "row_readable"},
+        "text_given": {"text": " \n\u00a0"},
+        "text_length": {"text": "ü" * 6},  # twelve bytes
+        "time_readable": {"instant": pd.NaT},
+        "known_at_readable": {"known_at": "soon"},
+        "not_future": {"instant": later},
+    }
+    frame = pd.DataFrame([sound | fault for fault in faults.values()])
+    frame = frame.assign(
+        key=range(len(frame)),
+        instant=pd.to_datetime(frame["instant"], utc=True),
+        released=pd.to_datetime(frame["released"], utc=True),
+    )
+    frame = pd.concat([frame, frame.iloc[:1].assign(key=99), frame.iloc[:1].assign(key=99)])
+    batch = bars_batch(frame.reset_index(drop=True), kind="documents", source="test_texts")
+    verdict = validate(batch, tmp_path, limits=Limits(document_bytes=11))
+    assert verdict.stopped is None
+    assert len(verdict.accepted) == 1
+    rules = [*faults, "conflict", "conflict"][1:]
+    assert verdict.rejected["rule"].tolist() == rules
+    assert not verdict.rejected["reason"].str.contains(";").any()  # one fault each
+    judged = {result.rule: result.unexpected for result in verdict.results}
+    assert judged == dict.fromkeys(rules, 1) | {"conflict": 2, "columns": 0}
+    assert "test_texts" in (tmp_path / "index.html").read_text()
+
+
+def test_no_new_documents_are_no_defect() -> None:
+    frame = pd.DataFrame(columns=["document_id"])
+    verdict = validate(bars_batch(frame, kind="documents"))
+    assert (verdict.stopped, verdict.stale, len(verdict.rejected)) == (None, None, 0)
 
 
 @pytest.mark.parametrize("dtype", ["str", "object", "category"])

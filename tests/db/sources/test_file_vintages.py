@@ -16,7 +16,7 @@ import pytest
 
 from db.settings import Settings, load_settings
 from db.sources import series_files
-from db.sources.catalog import sources
+from db.sources.catalog import price_sources
 from db.sources.series_files import FilesSeries, FilesVintages
 from db.sources.source import Fetched, Request, publishes_vintages
 from db.warehouse import Warehouse
@@ -59,7 +59,7 @@ _FETCHES = (UNTIL + timedelta(minutes=number) for number in itertools.count())
 
 
 def the_source(files: Settings) -> FilesVintages:
-    (source,) = sources(files)
+    (source,) = price_sources(files)
     assert isinstance(source, FilesVintages)
     return source
 
@@ -143,7 +143,7 @@ def test_other_files_are_sources_of_their_own(files: Settings) -> None:
     drop(files, "stamped_2018-03.csv", "date,A,known_at\n2018-01-01,1,x\n2018-02-01,1,x\n")
     drop(files, "md_2018-13.csv", "date,A\n2018-01-01,1\n2018-02-01,2\n")
     drop(files, "md.csv", "date,A\n2018-01-01,1\n2018-02-01,2\n")
-    found = sources(files)
+    found = price_sources(files)
     assert all(isinstance(source, FilesSeries) for source in found)
     assert sorted(source.name for source in found) == [
         "files.daily_2018-03", "files.long_2018-03", "files.md", "files.md_2018-13",
@@ -153,7 +153,7 @@ def test_other_files_are_sources_of_their_own(files: Settings) -> None:
 
 def test_an_ordinary_file_in_the_layout_of_fred_md_is_read_too(files: Settings) -> None:
     drop(files, "md.csv", text("2018-01-01", A=[1, "", 3]))
-    (source,) = sources(files)
+    (source,) = price_sources(files)
     found = source.fetch(Request(None, UNTIL))
     assert found.frame["period"].dt.strftime("%Y-%m-%d").to_list() == ["2018-01-01", "2018-03-01"]
     assert found.state["transform_lines"] == 1

@@ -14,7 +14,7 @@ import pytest
 from db.availability import AfterClose, AfterPeriod
 from db.errors import SourceError
 from db.settings import Settings, load_settings
-from db.sources.catalog import sources
+from db.sources.catalog import document_sources, price_sources
 from db.sources.drops import Drop, dates_of
 from db.sources.files import FilesBars, FilesDocuments, files_sources
 from db.sources.series_files import FilesSeries
@@ -43,13 +43,13 @@ def again(source: Source, before: Fetched) -> Fetched:
 
 
 def bars_of(settings: Settings) -> FilesBars:
-    (source,) = [s for s in sources(settings) if s.kind == "bars"]
+    (source,) = [s for s in price_sources(settings) if s.kind == "bars"]
     assert isinstance(source, FilesBars)
     return source
 
 
 def series_of(settings: Settings, name: str) -> FilesSeries:
-    (source,) = [s for s in sources(settings) if s.name == f"files.{name}"]
+    (source,) = [s for s in price_sources(settings) if s.name == f"files.{name}"]
     assert isinstance(source, FilesSeries)
     return source
 
@@ -294,7 +294,8 @@ def test_documents_of_three_formats(files: Settings) -> None:
         folder / "c.parquet"
     )
     (folder / "d.jsonl").write_text("{broken\n")
-    (source,) = [s for s in sources(files) if s.kind == "documents"]
+    inbox, source = document_sources(files)
+    assert (inbox.name, source.name) == ("inbox", "files.documents")
     assert isinstance(source, FilesDocuments)
     found = whole(source)
     assert found.frame["document_id"].astype(str).to_list() == ["1", "2", "3"]
@@ -309,9 +310,10 @@ def test_documents_of_three_formats(files: Settings) -> None:
 def test_sources_are_what_lies_in_the_folder(own_home: Path) -> None:
     settings = load_settings(profile="files")
     with pytest.raises(SourceError, match="set LOOKBACK_FILES_DIR"):
-        sources(settings)
+        price_sources(settings)
     settings.drops.mkdir(parents=True)
-    assert sources(settings) == []
+    assert price_sources(settings) == []
+    assert [source.name for source in document_sources(settings)] == ["inbox"]
     (settings.drops / "observations").mkdir()
     for name in ("b.csv", "a.parquet", ".hidden", "readme.md"):
         (settings.drops / "observations" / name).write_bytes(b"")
@@ -321,9 +323,11 @@ def test_sources_are_what_lies_in_the_folder(own_home: Path) -> None:
 def test_actions_and_universes_are_in_the_catalogue(own_home: Path) -> None:
     settings = load_settings(profile="files")
     (settings.drops / "universes").mkdir(parents=True)
-    assert [(s.name, s.kind) for s in sources(settings)] == [("files.universes", "memberships")]
+    assert [(s.name, s.kind) for s in price_sources(settings)] == [
+        ("files.universes", "memberships")
+    ]
     (settings.drops / "actions").mkdir()
-    assert {source.name for source in sources(settings)} == {"files.bars", "files.universes"}
+    assert {source.name for source in price_sources(settings)} == {"files.bars", "files.universes"}
     assert bars_of(settings).actions == settings.drops / "actions"
 
 

@@ -15,7 +15,7 @@ from db.clock import SAMPLE_SESSION, night
 from db.errors import SourceError
 from db.sessions import sessions
 from db.settings import DEFAULT_SYMBOLS, Settings, load_settings
-from db.sources.catalog import sources
+from db.sources.catalog import price_sources, sources
 from db.sources.sample import PackagedFile, sample_sources
 from db.sources.source import Fetched, Request, Source
 
@@ -44,7 +44,10 @@ NAMES = sorted(by_name())
 
 
 def test_the_catalogue_of_the_profile(settings: Settings) -> None:
-    assert sorted(source.name for source in sources(settings)) == NAMES
+    assert sorted(source.name for source in price_sources(settings)) == NAMES
+    names = [source.name for source in sources(settings)]
+    assert names[-2:] == ["inbox", "sample.texts"]
+    assert sorted(names[:-2]) == NAMES
     assert NAMES == [
         "sample.BAA",
         "sample.CPILFESL",

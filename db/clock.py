@@ -60,6 +60,18 @@ def night(settings: Settings, calendar: Sessions, session: date | None = None) -
     return Night(session, calendar.close(session) + delay, now)
 
 
+def moment(settings: Settings, calendar: Sessions) -> Night:
+    """What may be known at this moment, for work between two nights.
+
+    It belongs to the session that closed last; its cut-off is now. Where nights are replayed it
+    is that of the night that would run.
+    """
+    if settings.replays:
+        return night(settings, calendar)
+    now = datetime.now(UTC)
+    return Night(calendar.last_closed(now, timedelta(0)), now, now)
+
+
 def past_night(settings: Settings, calendar: Sessions, session: date) -> Night:
     """The night of `session` as it would have run then: its clock stands at its cut-off.
 

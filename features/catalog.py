@@ -70,8 +70,8 @@ def in_order(catalog: Mapping[str, FeatureView]) -> dict[str, FeatureView]:
                 continue
             if given.table not in catalog:
                 raise view.wrong(
-                    f"it reads {given.table!r}, which is neither bars, observations nor a "
-                    "feature view"
+                    f"it reads {given.table!r}, which is neither bars, observations, sentiment "
+                    "nor a feature view"
                 )
             place(catalog[given.table], (*path, view.name))
         ordered[view.name] = view

@@ -14,7 +14,7 @@ from db.errors import LookbackError
 from features.catalog import feature_view
 from features.rolling import Floats, Ints, Rows
 from features.view import ROWS, FeatureView, Input
-from features.vintages import NEVER
+from features.vintages import NEVER, RAW_INPUTS
 
 if TYPE_CHECKING:
     from db.warehouse import Warehouse
@@ -238,11 +238,10 @@ def _sorted_values(view: FeatureView, found: pa.Table) -> Values:
 
 def _arrow(rows: Rows, name: str) -> pa.Table:
     """Rows of an input for SQL, under the names that its table has."""
-    entity, date = {"observations": ("series", "period"), "bars": ("entity", "session")}.get(
-        name, ("entity", "date")
-    )
+    raw = RAW_INPUTS.get(name)
+    entity, date = (raw.entity, raw.date) if raw else ("entity", "date")
     columns = dict(rows.columns)
-    if name == "bars":
+    if "session" in columns and date == "session":
         # `session` is the date in SQL, and its number is in `sessions`
         columns.pop("session")
         for flag in ("week_end", "month_end"):

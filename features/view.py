@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Transform = Callable[[Mapping[str, Rows]], Any]
 
 Entity = Literal["symbol", "series", "document"]
-RawKind = Literal["observations", "bars"]
+RawKind = Literal["observations", "bars", "sentiment"]
 HorizonUnit = Literal["session", "week", "month"]
 Scope = Literal["entity", "all"]
 Static = Literal["symbol", "month", "weekday"]
@@ -50,7 +50,7 @@ class Input:
 
     Attributes
     ----------
-    table : `bars`, `observations`, or the name of another view.
+    table : `bars`, `observations`, `sentiment`, or the name of another view.
     entities : only these symbols or series; empty for all.
     without : none that begin so: vendors write indices `^GSPC`.
     shared : every entity of the view reads these rows (an index, a macro series), and not

@@ -24,6 +24,7 @@ ALWAYS, NEVER = np.datetime64("0001-01-01", "D"), np.datetime64("9999-12-31", "D
 # Columns of a read that seldom hold more than one value: a comparison costs less than an order.
 MOSTLY_ALIKE = frozenset({"history", "origin", "is_raw"})
 PRICES = ("open", "high", "low", "close", "adj_close", "volume")
+SENTIMENT = ("documents", "sentiment", "dispersion", "novelty", "novel_sentiment")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ RAW_INPUTS = {
     "observations": RawInput(
         "series", "period", ("value",), "0", "''", "true", "count(DISTINCT source) > 1"
     ),
+    "sentiment": RawInput("entity", "session", SENTIMENT, "0", "''", "false", "false"),
 }
 
 
@@ -183,17 +185,16 @@ class Vintages:
         entity, date = self.entity[rows], self.date[rows]
         again = (entity[1:] == entity[:-1]) & (date[1:] == date[:-1])
         if again.any():
-            self._require_one_source(rows, again)
+            if self.table != "sentiment":
+                self._require_one_source(rows, again)
             rows = rows[np.r_[~again, True]]
+            date = self.date[rows]
         if self.table == "bars":
             return self._bars(rows, self.actions.as_of(until))
-        return Rows(
-            self.names,
-            self.entity[rows],
-            self.date[rows],
-            self.known_at[rows],
-            {name: column[rows] for name, column in self.columns.items()},
-        )
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        if self.table == "sentiment":
+            columns |= _places(self.calendar, date)
+        return Rows(self.names, self.entity[rows], self.date[rows], self.known_at[rows], columns)
 
     def turning_points(self, since: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
         """When knowledge changed and did not only grow, after `since` (len(names),).
@@ -300,7 +301,7 @@ class Vintages:
 
 
 def load(warehouse: Warehouse, table: str, asked: Asked) -> Vintages:
-    """All vintages of the rows asked for, of `bars` or `observations`."""
+    """All vintages of the rows asked for, of a raw table in `RAW_INPUTS`."""
     raw = RAW_INPUTS[table]
     values = ", ".join(f"r.{name}" for name in raw.values)
     earliest = asked.start.min() if len(asked.start) else ALWAYS

@@ -12,7 +12,14 @@ import pytest
 
 from db.sessions import Sessions
 from db.settings import Settings
-from db.tables import bars, corporate_actions, memberships, observations, price_breaks
+from db.tables import (
+    bars,
+    corporate_actions,
+    memberships,
+    observations,
+    price_breaks,
+    sentiment,
+)
 from db.warehouse import Warehouse, open_warehouse
 from features.view import Feature, FeatureView, Input
 
@@ -78,6 +85,13 @@ class Raw:
         rows = rows.assign(source=source, ingested_at=self._ingested(), run_id="run")
         self.warehouse.append(memberships, rows)
 
+    def append_days(self, rows):
+        """Append days of texts: entity, session, the five values, known_at."""
+        rows = rows.assign(
+            source="text", model_version="v1", ingested_at=self._ingested(), run_id="run"
+        )
+        self.warehouse.append(sentiment, rows)
+
     def append_break(self, kind, session, *, until=None, resolved=None, entity="SP500"):
         """A judgement of a break: a suspicion from its close on, a verdict when resolved."""
         row = {
@@ -100,7 +114,8 @@ class Raw:
 
     def clear(self):
         """Forget all raw rows and all views."""
-        for table in (observations, bars, corporate_actions, memberships, price_breaks):
+        every = (observations, bars, corporate_actions, memberships, price_breaks, sentiment)
+        for table in every:
             self.warehouse.native.execute(f"DELETE FROM {table.fullname}")
         self.warehouse.native.execute("DELETE FROM main.feature_views")
         for (name,) in self.warehouse.sql(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import pydantic
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt
@@ -151,6 +151,9 @@ class Layers:
         return next((reason for reason, is_wrong in wrong.items() if is_wrong), None)
 
 
+Options = TypeVar("Options", bound=Layers)
+
+
 class Encoded(NamedTuple):
     """What recurrent layers make of a window.
 
@@ -194,19 +197,24 @@ def build(architecture: str, shape: Shape, layers: Mapping[str, Any]) -> keras.M
         known = ", ".join(sorted(BUILDERS))
         raise UsageError(f"no architecture {architecture!r}; there are: {known}")
     try:
-        return BUILDERS[architecture](shape, _options(layers, shape))
+        return BUILDERS[architecture](shape, options_of(Layers, layers, shape))
     except ValueError as error:
         raise UsageError(f"architecture {architecture}: {error}") from error
 
 
-def _options(layers: Mapping[str, Any], shape: Shape) -> Layers:
-    """The options as declared, or ValueError in one line."""
-    known = [field.name for field in dataclasses.fields(Layers)]
+def options_of(kind: type[Options], layers: Mapping[str, Any], shape: Shape) -> Options:
+    """The options of a builder as declared, or ValueError in one line.
+
+    Parameters
+    ----------
+    kind : `Layers`, or what a builder of its own has beside these.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
     unknown = sorted(layers.keys() - set(known))
     if unknown:
         raise ValueError(f"no layer option {unknown[0]!r}; there are: {', '.join(known)}")
     try:
-        options = Layers(**layers)
+        options = kind(**layers)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -236,7 +244,7 @@ def recurrent(shape: Shape, options: Layers) -> keras.Model:
     window = inputs["window"]
     if options.mask_value is not None:
         window = keras.layers.Masking(options.mask_value, name="masking")(window)
-    encoded = _encode(_patched(window, shape, options), options)
+    encoded = encode(_patched(window, shape, options), options)
     static = _static(inputs, shape, options)
     if options.decoder:
         outputs = _decode(window, encoded, static, inputs.get("teacher"), shape, options)
@@ -284,17 +292,27 @@ def _static(inputs: Mapping[str, Tensor], shape: Shape, options: Layers) -> list
     return static
 
 
-def _encode(window: Tensor, options: Layers) -> Encoded:
-    """Run the recurrent layers, each over what the one before it gave."""
+def encode(
+    window: Tensor, options: Layers, *, mask: Tensor = None, every_step: bool = False
+) -> Encoded:
+    """Run the recurrent layers, each over what the one before it gave.
+
+    Parameters
+    ----------
+    window : (batch, T, F)
+    mask : bool (batch, T), the steps that are there; all, or those that the window's own mask
+        says, if left out.
+    every_step : whether all states of the last layer are wanted, where nothing attends to them.
+    """
     below = Encoded(window, None, [])
     for depth, width in enumerate(options.units, start=1):
         is_top = depth == len(options.units)
         wanted = _Wanted(
-            sequence=not is_top or options.attention is not None,
+            sequence=not is_top or options.attention is not None or every_step,
             state=options.skip is not None
-            or (is_top and (options.decoder or options.attention is not None)),
+            or (is_top and (options.decoder or options.attention is not None or every_step)),
         )
-        here = _run(below.sequence, width, depth, wanted, options)
+        here = _run(below.sequence, mask, width, depth, wanted, options)
         if options.skip is not None and depth > 1:
             here = _skipped(below, here, depth, options.skip)
         below = _normalised(here, depth) if options.layer_norm else here
@@ -308,11 +326,13 @@ class _Wanted(NamedTuple):
     state: bool
 
 
-def _run(sequence: Tensor, width: int, depth: int, wanted: _Wanted, options: Layers) -> Encoded:
+def _run(
+    sequence: Tensor, mask: Tensor, width: int, depth: int, wanted: _Wanted, options: Layers
+) -> Encoded:
     import keras
 
     layer = _recurrent_layer(width, depth, wanted, options)
-    given = layer(sequence)
+    given = layer(sequence) if mask is None else layer(sequence, mask=mask)
     if not wanted.state:
         return Encoded(given, None, []) if wanted.sequence else Encoded(None, given, [])
     first, *state = given
@@ -403,7 +423,7 @@ def _forecast_at_once(
         attention = StateAttention(options.attention, name="attention")
         known.insert(1, attention(encoded.summary, encoded.sequence))
     outputs = keras.layers.Concatenate(name="known")(known) if len(known) > 1 else known[0]
-    for layer in _head(shape.steps * shape.outputs, options):
+    for layer in head(shape.steps * shape.outputs, options):
         outputs = layer(outputs)
     if shape.steps > 1:
         outputs = keras.layers.Reshape((shape.steps, shape.outputs), name="steps")(outputs)
@@ -434,7 +454,7 @@ def _decode(
         start = keras.layers.Dense(shape.outputs, name="start")(LastStep(name="last")(window))
     decoder = Decoder(
         _cell(encoded.state[0].shape[-1], options),
-        keras.Sequential(_head(shape.outputs, options), name="head"),
+        keras.Sequential(head(shape.outputs, options), name="head"),
         shape.steps,
         attention=options.attention,
         teacher_forcing=options.teacher_forcing,
@@ -452,7 +472,7 @@ def _decode(
     return decoder(start, encoded.state, **there)
 
 
-def _head(width: int, options: Layers) -> list[keras.layers.Layer]:
+def head(width: int, options: Layers) -> list[keras.layers.Layer]:
     """The dense layers and the output."""
     import keras
 

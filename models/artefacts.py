@@ -163,14 +163,15 @@ def keras_runner(network: keras.Model) -> Callable[[Arrays], npt.NDArray[Any]]:
     import keras
 
     def run(inputs: Arrays) -> npt.NDArray[Any]:
-        rows = len(inputs["window"])
+        rows = len(next(iter(inputs.values())))
         outputs = [np.empty((0, *network.output_shape[1:]), dtype=np.float32)]
         for start in range(0, rows, CHUNK):
             stop = min(start + CHUNK, rows)
             filled = {}
             for tensor in network.inputs:
-                name, shape = tensor.name, (CHUNK, *tensor.shape[1:])
-                filled[name] = np.zeros(shape, dtype=tensor.dtype)
+                name = tensor.name
+                shape = inputs[name].shape if name in inputs else tensor.shape
+                filled[name] = np.zeros((CHUNK, *shape[1:]), dtype=tensor.dtype)
                 if name in inputs:
                     filled[name][: stop - start] = inputs[name][start:stop]
             result = keras.ops.convert_to_numpy(network(filled, training=False))
@@ -198,6 +199,8 @@ def load(folder: Path, manifest_sha256: str | None = None) -> Version:
         If a file is missing, altered, foreign, or cannot be read in safe mode.
     """
     manifest = verify(folder, manifest_sha256)
+    if manifest.recipe.get("task") == "sentiment":
+        raise _refused(folder / MANIFEST, "is of a version that scores texts, not windows")
     if manifest.kind == "baseline":
         return LoadedBaseline(manifest, baselines.load(folder))
     if manifest.encoding is None:
@@ -277,12 +280,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder, its files not yet verified."""
     path = folder / MANIFEST
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _refused(path, "is missing") from None
-    except (ValueError, OSError) as error:
-        raise _refused(path, f"cannot be read ({type(error).__name__})") from None
+    values = read_json(path)
     if not isinstance(values, Mapping) or values.get("format") != FORMAT:
         raise _refused(path, f"is no manifest of format {FORMAT}")
     if values.keys() != {field.name for field in fields(Manifest)} or (
@@ -290,6 +288,22 @@ def read_manifest(folder: Path) -> Manifest:
     ) != (values["kind"] == "network"):
         raise _refused(path, "lacks fields or has unknown ones")
     return Manifest(**values)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file of an artefact holds.
+
+    Raises
+    ------
+    RegistryError
+        It cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _refused(path, "is missing") from None
+    except (ValueError, OSError) as error:
+        raise _refused(path, f"cannot be read ({type(error).__name__})") from None
 
 
 def sha256(path: Path) -> str:

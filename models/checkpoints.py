@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import DivergedError
-from models.recipes import Recipe
+from models.recipes import Fitted
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +39,7 @@ class Watch:
     """
 
     network: keras.Model
-    recipe: Recipe
+    recipe: Fitted
     file: Path | None = None
     history: dict[str, list[float]] = field(
         default_factory=lambda: {name: [] for name in (*LOSSES, "learning_rate")}
@@ -47,7 +47,7 @@ class Watch:
     best: list[npt.NDArray[Any]] | None = None
 
     @classmethod
-    def resumed(cls, network: keras.Model, recipe: Recipe, file: Path | None) -> Watch:
+    def resumed(cls, network: keras.Model, recipe: Fitted, file: Path | None) -> Watch:
         """A watch over a fit that begins, or goes on from its checkpoint."""
         watch = cls(network, recipe, file)
         if file is not None and file.exists():
@@ -71,14 +71,19 @@ class Watch:
         waited = self.epochs - self.best_epoch
         return self.epochs >= self.recipe.max_epochs or waited >= self.recipe.patience
 
-    def callback(self, report: TextIO) -> keras.callbacks.Callback:
-        """The callback that feeds this watch; one line of JSON for each epoch to `report`."""
+    def callback(self, report: TextIO, done: int = 0) -> keras.callbacks.Callback:
+        """The callback that feeds this watch; one line of JSON for each epoch to `report`.
+
+        Parameters
+        ----------
+        done : epochs of other fits that were reported before.
+        """
         import keras
 
         def on_epoch_end(epoch: int, logs: dict[str, float]) -> None:
             self._take(logs)
             losses = {name: self.history[name][-1] for name in LOSSES}
-            print(json.dumps({"epoch": epoch + 1, **losses}), file=report, flush=True)
+            print(json.dumps({"epoch": done + epoch + 1, **losses}), file=report, flush=True)
             if self.is_over:
                 self.network.stop_training = True
 

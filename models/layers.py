@@ -13,6 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
+# Of a step that is not there; no state is as low (Keras' own attention subtracts as much).
+ABSENT = -1e9
+
 registered = keras.saving.register_keras_serializable(package="lookback")
 
 
@@ -106,6 +109,73 @@ class LastStep(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "features": self.features}
+
+
+@registered
+class TokenMask(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
+    """Where a text has tokens: int32 (batch, T), 0 where it has none -> bool (batch, T).
+
+    Of patches, (batch, T, p), a step is there if one of its tokens is.
+    """
+
+    def call(self, tokens: Any) -> Any:
+        return (tokens if len(tokens.shape) == 2 else ops.max(tokens, axis=2)) > 0
+
+
+@registered
+class KnownTokens(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
+    """Tokens of the first rows of a vocabulary; others become unknown: int32 (batch, T), likewise.
+
+    Parameters
+    ----------
+    rows : int
+    unknown : int
+        What others become.
+    """
+
+    def __init__(self, rows: int, unknown: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.rows, self.unknown = rows, unknown
+
+    def call(self, tokens: Any) -> Any:
+        return ops.where(tokens < self.rows, tokens, self.unknown)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rows": self.rows, "unknown": self.unknown}
+
+
+@registered
+class Pooling(keras.layers.Layer):  # type: ignore[misc, unused-ignore]
+    """What all steps that are there have in common: (batch, T, F) -> (batch, F).
+
+    Parameters
+    ----------
+    kind : str
+        `mean` or `max`.
+    """
+
+    def __init__(self, kind: str, **options: Any) -> None:
+        super().__init__(**options)
+        if kind not in {"mean", "max"}:
+            raise ValueError(f"there is no pooling {kind!r}, only mean and max")
+        self.kind = kind
+        self.supports_masking = True
+
+    def call(self, sequence: Any, mask: Any = None) -> Any:
+        if self.kind == "max":
+            if mask is not None:
+                sequence = ops.where(mask[..., None], sequence, ABSENT)
+            return ops.max(sequence, axis=1)
+        if mask is None:
+            return ops.mean(sequence, axis=1)
+        there = ops.cast(mask, sequence.dtype)[..., None]
+        return ops.sum(sequence * there, axis=1) / ops.maximum(ops.sum(there, axis=1), 1)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """One row has no mask."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "kind": self.kind}
 
 
 @registered

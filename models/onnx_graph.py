@@ -40,6 +40,8 @@ OPSET, IR_VERSION = 20, 9
 
 # A sigmoid of this is 0 or 1 in float32.
 SATURATED = 100.0
+# Of a step that is not there (`models.layers`).
+ABSENT = -1e9
 
 # Keras activation -> ONNX operator of the same default constants.
 ACTIVATIONS = {
@@ -157,10 +159,10 @@ class Graph:
         Parameters
         ----------
         inputs : mapping
-            Name -> (n, ...), `window` among them. Inputs that are missing are zeros, and what
+            Name -> (n, ...), at least one of them. Inputs that are missing are zeros, and what
             the network does not take is left out.
         """
-        rows = len(inputs["window"])
+        rows = len(next(iter(inputs.values())))
         (output,) = self.session.get_outputs()
         outputs = np.empty((rows, *output.shape[1:]), dtype=np.float32)
 
@@ -187,7 +189,8 @@ class Graph:
             if given is not None and stop - start == CHUNK:
                 chunk[wanted.name] = np.ascontiguousarray(given[start:stop], dtype=dtype)
                 continue
-            chunk[wanted.name] = np.zeros((CHUNK, *wanted.shape[1:]), dtype=dtype)
+            shape = wanted.shape if given is None else given.shape
+            chunk[wanted.name] = np.zeros((CHUNK, *shape[1:]), dtype=dtype)
             if given is not None:
                 chunk[wanted.name][: stop - start] = given[start:stop]
         return chunk
@@ -235,18 +238,14 @@ class _Translation:
     inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     given: dict[tuple[str, int], list[_Tensor]] = field(default_factory=dict)
+    counted: dict[str, str] = field(default_factory=dict)
 
     def model(self) -> onnx.ModelProto:
         """The whole of it, checked."""
         import onnx
         from onnx import helper
 
-        config = self.network.get_config()
-        self.calls = {layer["name"]: layer["inbound_nodes"] for layer in config["layers"]}
-        if len(self.network.outputs) != 1:
-            raise NotExportable(f"network {self.network.name} has several outputs")
-        output = self.batch_first(self.value(config["output_layers"]))
-        self.node("Identity", output, name="outputs")
+        self.node("Identity", self.output(), name="outputs")
         shape = ["n", *self.network.output_shape[1:]]
         graph = helper.make_graph(
             self.nodes,
@@ -259,6 +258,14 @@ class _Translation:
         model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         return model
+
+    def output(self) -> _Tensor:
+        """What the network gives."""
+        config = self.network.get_config()
+        self.calls = {layer["name"]: layer["inbound_nodes"] for layer in config["layers"]}
+        if len(self.network.outputs) != 1:
+            raise NotExportable(f"network {self.network.name} has several outputs")
+        return self.batch_first(self.value(config["output_layers"]))
 
     def value(self, source: Any) -> _Tensor:
         """The tensor at a place of the network: layer, number of its call, number in it."""
@@ -283,7 +290,7 @@ class _Translation:
         kwargs = {
             name: self.arguments(value)
             for name, value in arguments["kwargs"].items()
-            if name != "training" and value is not None
+            if name != "training" and not _is_left_out(value)
         }
         unknown = kwargs.keys() - inspect.signature(TRANSLATORS[kind]).parameters.keys()
         if unknown:
@@ -293,9 +300,11 @@ class _Translation:
     def arguments(self, value: Any) -> Any:
         """An argument of a call as the configuration has it, its tensors translated."""
         if isinstance(value, Mapping):
-            if value.get("class_name") != "__keras_tensor__":
-                raise NotExportable(f"an argument of {value.get('class_name')} is not translated")
-            return self.value(value["config"]["keras_history"])
+            if value.get("class_name") == "__keras_tensor__":
+                return self.value(value["config"]["keras_history"])
+            if "class_name" in value:
+                raise NotExportable(f"an argument of {value['class_name']} is not translated")
+            return {name: self.arguments(one) for name, one in value.items()}
         if isinstance(value, list | tuple):
             return [self.arguments(one) for one in value]
         return value
@@ -304,7 +313,9 @@ class _Translation:
         from onnx import TensorProto, helper
 
         types = {"float32": TensorProto.FLOAT, "int32": TensorProto.INT32}
-        shape = ["n", *layer.output.shape[1:]]
+        # sizes that a network leaves open have names
+        sizes = layer.output.shape[1:]
+        shape = ["n", *(size or f"{layer.name}_{axis}" for axis, size in enumerate(sizes, 1))]
         kind = types[layer.output.dtype]
         self.inputs.append(helper.make_tensor_value_info(layer.name, kind, shape))
         return _Tensor(layer.name)
@@ -378,8 +389,23 @@ class _Translation:
             product = self.node("Add", product, self.constant(_array(layer.bias)))
         return self.activation(product, layer)
 
+    def lengths(self, mask: _Tensor) -> str:
+        """Steps that are there, at the beginning of each row of a mask: int32 (N,), 1 or more.
+
+        Rows that fill up a chunk have none, which no recurrent operator takes.
+        """
+        if mask.name not in self.counted:
+            ones = self.node("Cast", mask, to=_int32())
+            there = self.node("ReduceSum", ones, self.axes(1), keepdims=0)
+            self.counted[mask.name] = self.node("Max", there, self.constant(1, "int32"))
+        return self.counted[mask.name]
+
     def recurrent(
-        self, directions: Sequence[_Weights], sequence: str, start: Sequence[str] = ()
+        self,
+        directions: Sequence[_Weights],
+        sequence: str,
+        start: Sequence[str] = (),
+        mask: _Tensor | None = None,
     ) -> _States:
         """A recurrent operator over a sequence (T, N, F).
 
@@ -387,7 +413,9 @@ class _Translation:
         ----------
         directions : forward alone, or forward and backward.
         start : states (1, N, U) that it goes on from; zeros if left out.
+        mask : (N, T), the steps that are there; all if left out.
         """
+        lengths = self.lengths(mask) if mask is not None else ""
         operator, options = directions[0].operator, directions[0].options
         weights = [
             self.constant(np.stack([getattr(one, part) for one in directions])) for part in "WRB"
@@ -396,14 +424,29 @@ class _Translation:
         names = [f"{self.fresh(operator)}_{part}" for part in ("all", "last", "cell")[: states + 1]]
         self.nodes_of(
             operator,
-            # the empty name is of sequence lengths, which nothing here has
-            [sequence, *weights, *(["", *start] if start else [])],
+            # an empty name is of an input that is left out
+            [sequence, *weights, *([lengths, *start] if start or lengths else [])],
             names,
             hidden_size=directions[0].R.shape[1],
             direction="bidirectional" if len(directions) == 2 else "forward",
             **options,
         )
         return _States(names[0], names[1:])
+
+
+def _is_left_out(value: Any) -> bool:
+    """Whether an argument is None, or holds nothing else: the masks of several inputs."""
+    if isinstance(value, Mapping):
+        return all(_is_left_out(one) for one in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_left_out(one) for one in value)
+    return value is None
+
+
+def _int32() -> int:
+    from onnx import TensorProto
+
+    return int(TensorProto.INT32)
 
 
 def _array(weights: Any) -> Array:
@@ -486,9 +529,12 @@ CELLS: Mapping[str, Callable[[Any], _Weights]] = {
 }
 
 
-def _rnn(graph: _Translation, layer: Any, sequence: _Tensor) -> list[_Tensor]:
+def _rnn(
+    graph: _Translation, layer: Any, sequence: _Tensor, mask: _Tensor | None = None
+) -> list[_Tensor]:
     _require_plain(layer)
-    states = graph.recurrent([_weights(layer.cell)], graph.time_first(sequence).name)
+    read = graph.time_first(sequence).name
+    states = graph.recurrent([_weights(layer.cell)], read, mask=mask)
     last = [_Tensor(graph.node("Squeeze", state, graph.axes(0))) for state in states.last]
     first = last[0]
     if layer.return_sequences:
@@ -497,13 +543,16 @@ def _rnn(graph: _Translation, layer: Any, sequence: _Tensor) -> list[_Tensor]:
     return [first, *last] if layer.return_state else [first]
 
 
-def _bidirectional(graph: _Translation, layer: Any, sequence: _Tensor) -> list[_Tensor]:
+def _bidirectional(
+    graph: _Translation, layer: Any, sequence: _Tensor, mask: _Tensor | None = None
+) -> list[_Tensor]:
     both = layer.forward_layer, layer.backward_layer
     _require_plain(both[0])
     if layer.merge_mode != "concat":
         raise NotExportable(f"layer {layer.name}: merge_mode {layer.merge_mode} is not translated")
     units = both[0].units if hasattr(both[0], "units") else both[0].cell.units
-    states = graph.recurrent([_weights(one.cell) for one in both], graph.time_first(sequence).name)
+    read = graph.time_first(sequence).name
+    states = graph.recurrent([_weights(one.cell) for one in both], read, mask=mask)
     forward, backward = (
         [
             _Tensor(graph.node("Gather", state, graph.constant(direction, "int64"), axis=0))
@@ -568,6 +617,19 @@ def _add(graph: _Translation, layer: Any, tensors: list[_Tensor]) -> list[_Tenso
     return [total]
 
 
+def _average(graph: _Translation, layer: Any, tensors: list[_Tensor]) -> list[_Tensor]:
+    alike = graph.alike(tensors)
+    return [alike[0]._replace(name=graph.node("Mean", *alike))]
+
+
+def _network(graph: _Translation, layer: Any, given: Any) -> list[_Tensor]:
+    """A network within the network, one input of which is given by name or by itself."""
+    by_name = given if isinstance(given, Mapping) else dict.fromkeys(layer.input_names, given)
+    inner = _Translation(layer, graph.nodes, graph.inputs, graph.constants, counted=graph.counted)
+    inner.given = {(name, 0): [tensor] for name, tensor in by_name.items()}
+    return [inner.output()]
+
+
 def _normalisation(graph: _Translation, layer: Any, tensor: _Tensor) -> list[_Tensor]:
     if list(np.atleast_1d(layer.axis)) != [-1]:
         raise NotExportable(f"layer {layer.name}: axis {layer.axis} is not translated to ONNX")
@@ -587,9 +649,50 @@ def _last_step(graph: _Translation, layer: Any, sequence: _Tensor) -> list[_Tens
     return [_Tensor(last)]
 
 
-def _attention(graph: _Translation, layer: Any, query: _Tensor, states: _Tensor) -> list[_Tensor]:
+def _known_tokens(graph: _Translation, layer: Any, tokens: _Tensor) -> list[_Tensor]:
+    known = graph.node("Less", tokens, graph.constant(layer.rows, "int32"))
+    unknown = graph.constant(layer.unknown, "int32")
+    return [_Tensor(graph.node("Where", known, tokens, unknown))]
+
+
+def _token_mask(graph: _Translation, layer: Any, tokens: _Tensor) -> list[_Tensor]:
+    steps = tokens.name
+    if len(layer.input.shape) == 3:
+        steps = graph.node("ReduceMax", tokens, graph.axes(2), keepdims=0)
+    return [_Tensor(graph.node("Greater", steps, graph.constant(0, "int32")))]
+
+
+def _pooling(
+    graph: _Translation, layer: Any, sequence: _Tensor, mask: _Tensor | None = None
+) -> list[_Tensor]:
+    axis = 0 if sequence.time_first else 1
+    there = None
+    if mask is not None:
+        turned = graph.node("Transpose", mask, perm=[1, 0]) if sequence.time_first else mask
+        there = graph.node("Unsqueeze", turned, graph.axes(2))
+    if layer.kind == "max":
+        if there is not None:
+            absent = graph.constant(ABSENT)
+            sequence = sequence._replace(name=graph.node("Where", there, sequence, absent))
+        return [_Tensor(graph.node("ReduceMax", sequence, graph.axes(axis), keepdims=0))]
+    if there is None or mask is None:
+        return [_Tensor(graph.node("ReduceMean", sequence, graph.axes(axis), keepdims=0))]
+    kept = graph.node("Where", there, sequence, graph.constant(0.0))
+    total = graph.node("ReduceSum", kept, graph.axes(axis), keepdims=0)
+    count = graph.node("Unsqueeze", graph.lengths(mask), graph.axes(1))
+    return [_Tensor(graph.node("Div", total, graph.node("CastLike", count, total)))]
+
+
+def _attention(
+    graph: _Translation,
+    layer: Any,
+    query: _Tensor,
+    states: _Tensor,
+    states_mask: _Tensor | None = None,
+) -> list[_Tensor]:
     memory = graph.batch_first(states)
-    return [_Tensor(_attended(graph, layer, query.name, memory, _keys(graph, layer, memory)))]
+    keys = _keys(graph, layer, memory)
+    return [_Tensor(_attended(graph, layer, query.name, memory, keys, states_mask))]
 
 
 def _keys(graph: _Translation, layer: Any, memory: _Tensor) -> str:
@@ -597,7 +700,14 @@ def _keys(graph: _Translation, layer: Any, memory: _Tensor) -> str:
     return graph.affine(memory, layer.key) if layer.score == "additive" else memory.name
 
 
-def _attended(graph: _Translation, layer: Any, query: str, memory: _Tensor, keys: str) -> str:
+def _attended(
+    graph: _Translation,
+    layer: Any,
+    query: str,
+    memory: _Tensor,
+    keys: str,
+    mask: _Tensor | None = None,
+) -> str:
     """The mean of all states by their scores (`models.layers.StateAttention`): (N, U)."""
     asked = graph.affine(query, layer.query)
     if layer.score == "additive":
@@ -608,6 +718,9 @@ def _attended(graph: _Translation, layer: Any, query: str, memory: _Tensor, keys
     else:
         column = graph.node("Unsqueeze", asked, graph.axes(2))
         scores = graph.node("MatMul", keys, column)
+    if mask is not None:
+        there = graph.node("Unsqueeze", mask, graph.axes(2))
+        scores = graph.node("Where", there, scores, graph.constant(ABSENT))
     shares = graph.node("Transpose", graph.node("Softmax", scores, axis=1), perm=[0, 2, 1])
     mean = graph.node("MatMul", shares, memory)
     return graph.node("Squeeze", mean, graph.axes(1))
@@ -649,6 +762,7 @@ def _decoder(
 
 TRANSLATORS: Mapping[str, Callable[..., list[_Tensor]]] = {
     "Add": _add,
+    "Average": _average,
     "Bidirectional": _bidirectional,
     "Concatenate": _concatenate,
     "Decoder": _decoder,
@@ -656,13 +770,18 @@ TRANSLATORS: Mapping[str, Callable[..., list[_Tensor]]] = {
     "Dropout": _dropout,
     "Embedding": _embedding,
     "Flatten": _flatten,
+    "Functional": _network,
     "GRU": _rnn,
+    "KnownTokens": _known_tokens,
     "LSTM": _rnn,
     "LastStep": _last_step,
     "LayerNormalization": _normalisation,
+    "Pooling": _pooling,
     "RNN": _rnn,
     "RepeatVector": _repeat,
     "Reshape": _reshape,
     "SimpleRNN": _rnn,
+    "SpatialDropout1D": _dropout,
     "StateAttention": _attention,
+    "TokenMask": _token_mask,
 }

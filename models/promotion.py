@@ -27,7 +27,7 @@ class Contender:
     ----------
     version : model_versions.model_version.
     kind : `network` or `baseline`.
-    losses : mean loss of each date (`models.tasks.losses`), the same dates for all; one
+    losses : mean loss of each date (`models.tasks.losses`) or text, the same for all; one
         that is not finite disqualifies.
     """
 
@@ -55,7 +55,11 @@ class Verdict:
 
 
 def judge(
-    contenders: Sequence[Contender], champion: str | None, unit: str, overlap: int = 1
+    contenders: Sequence[Contender],
+    champion: str | None,
+    unit: str,
+    overlap: int = 1,
+    counted: str = "dates",
 ) -> Verdict:
     """Decide between new versions and the champion.
 
@@ -70,6 +74,8 @@ def judge(
         What a loss is, for the reason.
     overlap : int
         Periods that a label covers: neighbouring dates share them, so that noise is larger.
+    counted : str
+        What there is a loss of each, for the reason.
 
     Raises
     ------
@@ -86,11 +92,13 @@ def judge(
     incumbent = next((each for each in fit if each.version == champion), None)
     new = [each for each in fit if each.version != champion]
     if incumbent is None or (best.kind != incumbent.kind):
-        return Verdict(best.version, _why(best, fit, unit))
+        return Verdict(best.version, _why(best, fit, unit, counted))
     challenger = _best(new)
     if challenger.kind != incumbent.kind:
-        return Verdict(incumbent.version, f"the champion stays: {_why(incumbent, fit, unit)}")
-    return _duel(challenger, incumbent, fit, unit, overlap)
+        return Verdict(
+            incumbent.version, f"the champion stays: {_why(incumbent, fit, unit, counted)}"
+        )
+    return _duel(challenger, incumbent, fit, unit, overlap, counted)
 
 
 def _best(contenders: Sequence[Contender]) -> Contender:
@@ -109,6 +117,7 @@ def _duel(
     contenders: Sequence[Contender],
     unit: str,
     overlap: int,
+    counted: str,
 ) -> Verdict:
     found = worse_beyond_noise(
         challenger.losses.to_numpy(),
@@ -118,15 +127,15 @@ def _duel(
     )
     beside = (
         f"{unit} {challenger.loss:.4g} against the champion's {incumbent.loss:.4g} on "
-        f"{found.n_dates} dates (difference {found.mean_difference:.2g}, "
+        f"{found.n_dates} {counted} (difference {found.mean_difference:.2g}, "
         f"90 % interval {found.low:.2g} to {found.high:.2g})"
     )
     if found.low > 0:
         return Verdict(incumbent.version, f"the champion stays: {beside}, worse beyond noise")
-    return Verdict(challenger.version, f"{_why(challenger, contenders, unit)}; {beside}")
+    return Verdict(challenger.version, f"{_why(challenger, contenders, unit, counted)}; {beside}")
 
 
-def _why(chosen: Contender, contenders: Sequence[Contender], unit: str) -> str:
+def _why(chosen: Contender, contenders: Sequence[Contender], unit: str, counted: str) -> str:
     """One line: how it stands to the best of the other kind."""
     networks = [each for each in contenders if each.kind == "network"]
     baselines = [each for each in contenders if each.kind == "baseline"]
@@ -136,12 +145,12 @@ def _why(chosen: Contender, contenders: Sequence[Contender], unit: str) -> str:
         other = min(baselines, key=lambda each: each.loss)
         return (
             f"the network beats every baseline: {unit} {chosen.loss:.4g} against "
-            f"{other.loss:.4g} of {other.version}, {len(chosen.losses)} dates"
+            f"{other.loss:.4g} of {other.version}, {len(chosen.losses)} {counted}"
         )
     if not networks:
-        return f"the best baseline: {unit} {chosen.loss:.4g}, {len(chosen.losses)} dates"
+        return f"the best baseline: {unit} {chosen.loss:.4g}, {len(chosen.losses)} {counted}"
     other = min(networks, key=lambda each: each.loss)
     return (
         f"no network beats this baseline: {unit} {chosen.loss:.4g} against "
-        f"{other.loss:.4g} of {other.version}, {len(chosen.losses)} dates"
+        f"{other.loss:.4g} of {other.version}, {len(chosen.losses)} {counted}"
     )

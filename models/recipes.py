@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from db.errors import UsageError
 
@@ -37,6 +37,44 @@ OF_INPUTS = (
     *("model", "view", "description", "features", "targets", "moves", "seasonal", "steps"),
     *("validation", "test", "train_from", "stand_ins", "seed"),
 )
+
+
+class Fitted(Protocol):
+    """What a fit has to know of a recipe, of windows or of text; see `Recipe`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def view(self) -> str: ...
+    @property
+    def optimizer(self) -> str: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float | None: ...
+    @property
+    def clipnorm(self) -> float | None: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def loss(self) -> str: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def max_epochs(self) -> int: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def most_epochs(self) -> int: ...
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths of the rows, where they are not all one: ascending."""
+
+    @property
+    def hidden(self) -> Mapping[str, tuple[float, int]]:
+        """Inputs of which a share is hidden in training: the share, and what stands for it."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +172,21 @@ class Recipe:
     def name(self) -> str:
         """Model and variant: `sp500_next_close/chapter`."""
         return f"{self.model}/{self.variant}"
+
+    @property
+    def most_epochs(self) -> int:
+        """The most epochs that there can be."""
+        return self.max_epochs
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Windows are all of one length."""
+        return ()
+
+    @property
+    def hidden(self) -> Mapping[str, tuple[float, int]]:
+        """Inputs of which a share is hidden in training; row 0 is of unknown symbols."""
+        return {"symbol": (self.hidden_symbols, 0)}
 
     def for_profile(self, profile: str) -> Recipe:
         """The same recipe on the view that stands in for its own where a profile needs one."""

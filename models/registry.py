@@ -30,6 +30,10 @@ from models.examples import Examples, read_examples
 from models.promotion import Contender, Verdict, judge
 from models.recipes import Recipe, Task
 from models.spans import Spans
+from models.text import versions as texts
+from models.text.corpora import Corpus
+from models.text.recipes import TASK, TextRecipe
+from models.text.spans import TextSpans
 from models.training import Epoch, TrainedVersion
 
 if TYPE_CHECKING:
@@ -58,9 +62,39 @@ class ModelVersion:
     seconds: float
 
     @property
+    def is_of_text(self) -> bool:
+        """Whether it scores texts (`models.text.versions.load`), and not windows."""
+        return bool(self.recipe["task"] == TASK)
+
+    @property
     def made_by(self) -> Recipe:
-        """The recipe that it was made by."""
+        """The recipe that it was made by.
+
+        Raises
+        ------
+        RegistryError
+            It scores texts: see `text_recipe`.
+        """
+        if self.is_of_text:
+            raise RegistryError(f"{self.model} {self.model_version} scores texts, not windows")
         return Recipe.from_json(self.recipe)
+
+    @property
+    def text_recipe(self) -> TextRecipe:
+        """The recipe that a version of text was made by."""
+        return TextRecipe.from_json(self.recipe)
+
+    def artefact_in(self, settings: Settings) -> tuple[Path, str]:
+        """Its folder, and the hash of the manifest in it.
+
+        Raises
+        ------
+        RegistryError
+            Its training failed.
+        """
+        if self.artefact is None or self.artefact_sha256 is None:
+            raise RegistryError(f"{self.model} {self.model_version} failed: {self.reason}")
+        return settings.home / "models" / self.artefact, self.artefact_sha256
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -90,10 +124,10 @@ class Candidate:
     taken_up : whether it was found finished, and not trained now.
     """
 
-    recipe: Recipe
+    recipe: Recipe | TextRecipe
     model_version: str
     trained: TrainedVersion
-    test: Examples
+    test: Examples | Corpus
     seconds: float
     taken_up: bool = False
 
@@ -163,10 +197,10 @@ def _version(row: tuple[Any, ...] | None) -> ModelVersion | None:
     return ModelVersion(*values)
 
 
-def version_name(recipe: Recipe, examples: Examples, night: Night) -> str:
+def version_name(recipe: Recipe | TextRecipe, learned: Examples | TextSpans, night: Night) -> str:
     """Name of the version that this training makes: the same inputs give the same name."""
     determined_by = json.dumps(
-        [recipe.to_json(), examples.version, examples.data_snapshot, backend.name()],
+        [recipe.to_json(), learned.version, learned.data_snapshot, backend.name()],
         sort_keys=True,
         default=str,
     )
@@ -188,11 +222,30 @@ def fit_baselines(
 
 
 def _baseline(settings: Settings, recipe: Recipe, spans: Spans, night: Night) -> Candidate:
-    name = version_name(recipe, spans.train, night)
+    return candidate(
+        settings, recipe, spans, night, lambda folder: training.fit_baseline(recipe, spans, folder)
+    )
+
+
+def candidate(
+    settings: Settings,
+    recipe: Recipe | TextRecipe,
+    spans: Spans | TextSpans,
+    night: Night,
+    fit: Callable[[Path], TrainedVersion],
+) -> Candidate:
+    """A version on its way into the registry, made by `fit` or found finished.
+
+    Parameters
+    ----------
+    fit : trains into a folder that is not there yet, or goes on with a training there.
+    """
+    learned = spans if isinstance(spans, TextSpans) else spans.train
+    name = version_name(recipe, learned, night)
     folder = settings.home / "models" / recipe.model / name
     began = time.perf_counter()
     found = _take_up(folder)
-    trained = found or training.fit_baseline(recipe, spans, folder)
+    trained = found or fit(folder)
     seconds = time.perf_counter() - began
     return Candidate(recipe, name, trained, spans.test, seconds, taken_up=found is not None)
 
@@ -220,20 +273,14 @@ def train(
     TrainingError
         A process that died.
     """
-    name = version_name(recipe, spans.train, night)
-    folder = settings.home / "models" / recipe.model / name
-    began = time.perf_counter()
-    found = _take_up(folder)
-    trained = found or training.train(
-        recipe,
-        spans,
-        folder,
-        baselines={each.recipe.variant: each.trained.manifest.metrics for each in beside},
-        progress=progress,
-        device=device,
-    )
-    seconds = time.perf_counter() - began
-    return Candidate(recipe, name, trained, spans.test, seconds, taken_up=found is not None)
+    figures = {each.recipe.variant: each.trained.manifest.metrics for each in beside}
+
+    def fit(folder: Path) -> TrainedVersion:
+        return training.train(
+            recipe, spans, folder, baselines=figures, progress=progress, device=device
+        )
+
+    return candidate(settings, recipe, spans, night, fit)
 
 
 def _take_up(folder: Path) -> TrainedVersion | None:
@@ -311,25 +358,33 @@ def register_walk_forward(
 
 
 def record_failure(
-    warehouse: Warehouse, recipe: Recipe, spans: Spans, night: Night, run_id: str, reason: str
+    warehouse: Warehouse,
+    recipe: Recipe | TextRecipe,
+    spans: Spans | TextSpans,
+    night: Night,
+    run_id: str,
+    reason: str,
 ) -> None:
     """Remember a training that diverged: it is no version that anybody could promote."""
+    learned = spans if isinstance(spans, TextSpans) else spans.train
     warehouse.upsert(
         model_versions,
         {
             "model": recipe.model,
-            "model_version": version_name(recipe, spans.train, night),
+            "model_version": version_name(recipe, learned, night),
             "status": "failed",
             "stage": "retired",
             "recipe": recipe.to_json(),
-            "feature_view": spans.train.view,
-            "feature_version": spans.train.version,
-            "data_snapshot": spans.train.data_snapshot,
+            "feature_view": recipe.view,
+            "feature_version": learned.version,
+            "data_snapshot": learned.data_snapshot,
             "cutoff": night.cutoff,
-            "labels_known_at": spans.labels_known_at.to_pydatetime(),
+            "labels_known_at": pd.Timestamp(spans.labels_known_at).to_pydatetime(),
             "seed": recipe.seed,
             "backend": backend.described(),
-            "spans": training.described(spans),
+            "spans": spans.described()
+            if isinstance(spans, TextSpans)
+            else training.described(spans),
             "metrics": {},
             "baselines": {},
             "reason": reason,
@@ -440,39 +495,37 @@ def require_usable(settings: Settings, version: ModelVersion) -> None:
     RegistryError
         In one line.
     """
-    view = feature_view(version.feature_view)
-    if version.feature_version != view.version:
-        raise RegistryError(
-            f"{version.model} {version.model_version} reads version {version.feature_version} of "
-            f"{view.name}, which is now {view.version}; run: lookback train {version.model}"
-        )
-    folder, sha256 = _artefact(settings, version)
-    artefacts.verify(folder, sha256)
+    if not version.is_of_text:  # those have what they read in their artefact
+        view = feature_view(version.feature_view)
+        if version.feature_version != view.version:
+            raise RegistryError(
+                f"{version.model} {version.model_version} reads version "
+                f"{version.feature_version} of {view.name}, which is now {view.version}; "
+                f"run: lookback train {version.model}"
+            )
+    artefacts.verify(*version.artefact_in(settings))
 
 
 def load(settings: Settings, version: ModelVersion) -> Version:
-    """What forecasts in a version, verified by hash and read in safe mode.
+    """What forecasts in a version of windows, verified by hash and read in safe mode.
 
     Raises
     ------
     RegistryError
-        The artefact is missing, altered or foreign.
+        The artefact is missing, altered or foreign, or scores texts.
     """
-    folder, sha256 = _artefact(settings, version)
-    return artefacts.load(folder, sha256)
-
-
-def _artefact(settings: Settings, version: ModelVersion) -> tuple[Path, str]:
-    if version.artefact is None or version.artefact_sha256 is None:
-        raise RegistryError(f"{version.model} {version.model_version} failed: {version.reason}")
-    return settings.home / "models" / version.artefact, version.artefact_sha256
+    return artefacts.load(*version.artefact_in(settings))
 
 
 # --------------------------------------------------------------------------- judging
 
 
-def _verdict(measured: Sequence[Contender], incumbent: str | None, recipe: Recipe) -> Verdict:
-    return judge(measured, incumbent, tasks.LOSSES[recipe.task].unit, overlap=recipe.steps)
+def _verdict(
+    measured: Sequence[Contender], incumbent: str | None, recipe: Recipe | TextRecipe
+) -> Verdict:
+    loss = tasks.LOSSES[recipe.task]
+    overlap = recipe.steps if isinstance(recipe, Recipe) else 1
+    return judge(measured, incumbent, loss.unit, overlap=overlap, counted=loss.counted)
 
 
 def _contenders(
@@ -482,12 +535,15 @@ def _contenders(
 
     The second value says why the champion cannot score any more, if so.
     """
+    if isinstance(new[0].test, Corpus):
+        return _contenders_of_text(warehouse, new, new[0].test, incumbent)
     forecasts = {
-        each.model_version: (each.trained.manifest.kind, each.test, _forecast(each)) for each in new
+        each.model_version: (each.trained.manifest.kind, _windows(each), _forecast(each))
+        for each in new
     }
     gone = None
     if incumbent is not None:
-        begins = max(each.test.index["known_at"].min() for each in new)
+        begins = max(_windows(each).index["known_at"].min() for each in new)
         try:
             require_usable(warehouse.settings, incumbent)
             if incumbent.labels_known_at is None or incumbent.labels_known_at < begins:
@@ -498,15 +554,40 @@ def _contenders(
     common = keys[0]
     for other in keys[1:]:
         common = common.intersection(other, sort=False)
-    task = new[0].recipe.task
+    task = new[0].trained.manifest.recipe["task"]
     return [
         Contender(name, kind, _losses(task, forecast, test, common))
         for name, (kind, test, forecast) in forecasts.items()
     ], gone
 
 
+def _contenders_of_text(
+    warehouse: Warehouse,
+    new: Sequence[Candidate],
+    test: Corpus,
+    incumbent: ModelVersion | None,
+) -> tuple[list[Contender], str | None]:
+    """The same of text: what decides is which texts a version has learned from."""
+    folders = [(each.model_version, each.trained.folder) for each in new]
+    if incumbent is None:
+        return texts.contenders(folders, None, test), None
+    try:
+        require_usable(warehouse.settings, incumbent)
+        folder, _ = incumbent.artefact_in(warehouse.settings)
+        return texts.contenders(folders, (incumbent.model_version, folder), test), None
+    except RegistryError as error:
+        gone = f"the champion {incumbent.model_version} cannot score any more ({error})"
+        return texts.contenders(folders, None, test), gone
+
+
+def _windows(candidate: Candidate) -> Examples:
+    """What a version of windows is judged on."""
+    assert isinstance(candidate.test, Examples)
+    return candidate.test
+
+
 def _forecast(candidate: Candidate) -> Any:
-    return artefacts.load(candidate.trained.folder).forecast(candidate.test)
+    return artefacts.load(candidate.trained.folder).forecast(_windows(candidate))
 
 
 def _measured(
@@ -514,8 +595,8 @@ def _measured(
 ) -> tuple[artefacts.Kind, Examples, Any]:
     """The champion's forecasts of the span that decides."""
     loaded = load(warehouse.settings, version)
-    test = new[0].test
-    if version.feature_view != test.view or version.made_by.features != new[0].recipe.features:
+    test, features = _windows(new[0]), new[0].trained.manifest.recipe["features"]
+    if version.feature_view != test.view or version.recipe["features"] != features:
         examples = read_examples(warehouse, version.made_by, night.cutoff)
         test = examples.take(examples.labelled & _keys(examples).isin(_keys(test)))
     return loaded.manifest.kind, test, loaded.forecast(test)

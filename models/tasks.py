@@ -19,6 +19,7 @@ from models import evaluation
 from models.evaluation import ErrorQuantiles
 from models.examples import Examples, targets_of
 from models.recipes import Recipe, Task
+from models.text.recipes import TASK
 
 Floats = npt.NDArray[np.float64]
 Metrics = dict[str, Any]
@@ -58,29 +59,33 @@ class Loss:
     Attributes
     ----------
     unit : in words.
+    counted : what there is a loss of each.
     """
 
     unit: str
+    counted: str = "dates"
 
 
-HEADLINES: Mapping[Task, Headline] = {
+HEADLINES: Mapping[str, Headline] = {
     "level": Headline("rmse"),
     "changes": Headline("mase"),
     "path": Headline("mase"),
     "direction": Headline("auc_within_date", higher_is_better=True),
     "rank": Headline("rank_ic", higher_is_better=True),
+    TASK: Headline("macro_f1", higher_is_better=True),
 }
-LOSSES: Mapping[Task, Loss] = {
+LOSSES: Mapping[str, Loss] = {
     "level": Loss("mean squared error"),
     "changes": Loss("mean absolute error, each series in units of persistence's"),
     "path": Loss("mean absolute error, each series in units of persistence's one step ahead"),
     "direction": Loss("1 - AUC within dates"),
     "rank": Loss("- rank IC"),
+    TASK: Loss("log loss", counted="texts"),
 }
 
 
 def beside_the_best_baseline(
-    task: Task, metrics: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
+    task: str, metrics: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """`metric`, `test`: the figure of a version; `best_baseline`, `baseline_test`: the best one's.
 

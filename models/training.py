@@ -29,7 +29,7 @@ from models import training_process as child
 from models.artefacts import Manifest
 from models.encoding import Encoding, Floats, blocks
 from models.examples import Examples
-from models.recipes import Recipe
+from models.recipes import Fitted, Recipe
 from models.spans import Spans
 
 METRICS = "metrics.json"
@@ -121,8 +121,8 @@ def train(
     encoding = Encoding.fit(recipe, spans.train)
     work = work_folder(folder)
     try:
-        _write_request(work, recipe, spans, encoding, threads)
-        _run_process(work, recipe, progress, device)
+        _begin(work, recipe, spans, encoding, threads)
+        run_process(work, recipe, progress, device)
         manifest = _manifest(work, recipe, spans, encoding, dict(baselines or {}))
         manifest_sha256 = finish(work, manifest, folder)
     except DivergedError:
@@ -136,31 +136,47 @@ def work_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.training")
 
 
-def _write_request(
+def _begin(
     work: Path, recipe: Recipe, spans: Spans, encoding: Encoding, threads: int | None
 ) -> None:
-    """Leave what the process needs; a checkpoint stays only if it is of the same request."""
-    shape = encoding.shape(recipe, spans.train)
-    request = json.dumps(
-        {
-            "recipe": recipe.to_json(),
-            "shape": asdict(shape),
-            "encoding": encoding.to_json(),
-            "data_snapshot": spans.train.data_snapshot,
-            "spans": {name: _describe(getattr(spans, name)) for name in child.SPANS},
-            "backend": backend.described(),
-            "threads": threads,
-        }
-    )
+    """Leave what the process needs."""
+    request = {
+        "recipe": recipe.to_json(),
+        "shape": asdict(encoding.shape(recipe, spans.train)),
+        "encoding": encoding.to_json(),
+        "data_snapshot": spans.train.data_snapshot,
+        "spans": {name: _describe(getattr(spans, name)) for name in child.SPANS},
+        "backend": backend.described(),
+        "threads": threads,
+    }
+
+    def write_arrays() -> None:
+        for span in child.SPANS:
+            _write_span(work, span, recipe, spans, encoding)
+
+    write_request(work, request, write_arrays)
+
+
+def write_request(work: Path, request: Mapping[str, Any], write_arrays: Callable[[], None]) -> None:
+    """Leave a request in the work folder; a checkpoint stays only if it is of the same request.
+
+    Parameters
+    ----------
+    work : Path
+    request : mapping
+        Says all that determines what is learned.
+    write_arrays : callable
+        Writes what is learned from into the work folder, which is there.
+    """
+    said = json.dumps(request)
     file = work / child.REQUEST
-    if file.exists() and file.read_text(encoding="utf-8") == request:
+    if file.exists() and file.read_text(encoding="utf-8") == said:
         return
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for span in child.SPANS:
-        _write_span(work, span, recipe, spans, encoding)
+    write_arrays()
     unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(request, encoding="utf-8")
+    unfinished.write_text(said, encoding="utf-8")
     unfinished.rename(file)
 
 
@@ -182,8 +198,8 @@ def _write_span(work: Path, span: str, recipe: Recipe, spans: Spans, encoding: E
         np.save(work / child.file_of(span, name), array)
 
 
-def _run_process(
-    work: Path, recipe: Recipe, progress: Callable[[Epoch], None] | None, device: str | None
+def run_process(
+    work: Path, recipe: Fitted, progress: Callable[[Epoch], None] | None, device: str | None
 ) -> None:
     """Run the fit to its end and pass its reports on."""
     command = [sys.executable, "-P", "-m", "models.training_process", str(work)]
@@ -249,14 +265,14 @@ def _environment(device: str | None) -> dict[str, str]:
     return {**os.environ, **backend.environment(device), "PYTHONPATH": path}
 
 
-def _epoch(report: dict[str, Any], recipe: Recipe, best: Epoch | None) -> Epoch:
+def _epoch(report: dict[str, Any], recipe: Fitted, best: Epoch | None) -> Epoch:
     number, loss, val_loss = int(report["epoch"]), report["loss"], report["val_loss"]
     if best is None or val_loss < best.val_loss:
-        return Epoch(number, recipe.max_epochs, loss, val_loss, number, val_loss)
-    return Epoch(number, recipe.max_epochs, loss, val_loss, best.epoch, best.val_loss)
+        return Epoch(number, recipe.most_epochs, loss, val_loss, number, val_loss)
+    return Epoch(number, recipe.most_epochs, loss, val_loss, best.epoch, best.val_loss)
 
 
-def _death(recipe: Recipe, returncode: int, errors: Path) -> str:
+def _death(recipe: Fitted, returncode: int, errors: Path) -> str:
     """One line on how the process ended."""
     if returncode < 0:
         name = signal.Signals(-returncode).name

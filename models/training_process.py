@@ -23,10 +23,15 @@ import numpy.typing as npt
 from db.errors import DivergedError, LookbackError
 from models import architectures, artefacts, backend, checkpoints, loss_curve, onnx_graph
 from models.encoding import Arrays
-from models.recipes import Recipe
+from models.recipes import Fitted, Recipe
+from models.text import networks
+from models.text.networks import TextShape
+from models.text.recipes import TASK, TextRecipe
 
 if TYPE_CHECKING:
     import keras
+
+History = dict[str, list[float]]
 
 REQUEST = "request.json"
 RESULT = "result.json"
@@ -34,11 +39,15 @@ HISTORY = "history.json"
 LOSS_CURVE = "loss.png"
 CHECKPOINT = "checkpoint.npz"
 SPANS = ("train", "validation", "test")
+# What a text network learns from before, and the vectors that its words come with.
+START, VECTORS = "start", "vectors.npy"
 # Exit code of a training whose loss is no longer a finite number.
 DIVERGED = 4
-TARGET, TEACHER = "target", "teacher"
+TARGET, TEACHER, WEIGHT = "target", "teacher", "weight"
 
 VALIDATION_BATCH = 4096
+# Steps of a batch that is not learned from, all windows or texts together.
+VALIDATION_STEPS = 262_144
 # What an ONNX export may differ from the network that it was made of.
 SAME_TO = 1e-5
 # One in so many epochs is the beginning of the cosine schedule, in which the rate rises.
@@ -53,19 +62,19 @@ def file_of(span: str, array: str) -> str:
 def run(folder: Path, report: TextIO) -> None:
     """Fit the recipe of a folder and leave the results in it."""
     request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
-    recipe = Recipe.from_json(request["recipe"])
+    recipe = _recipe(request["recipe"])
     spans = {span: _arrays(folder, span) for span in SPANS}
-    backend.prepare(recipe.seed, request["threads"])
-
-    shape = architectures.Shape(**request["shape"])
-    network = architectures.build(recipe.architecture, shape, recipe.layers)
-    history = fit(network, recipe, spans["train"], spans["validation"], report, folder / CHECKPOINT)
+    if isinstance(recipe, TextRecipe):
+        network, history = _fit_members(folder, recipe, request, spans, report)
+    else:
+        network, history = _fit_one(folder, recipe, request, spans, report)
     best_epoch = int(np.argmin(history["val_loss"])) + 1
 
     network.save(folder / artefacts.NETWORK)
     outputs = _runner(network, folder, spans["validation"])
     for span in ("validation", "test"):
-        np.save(folder / file_of(span, "outputs"), outputs(spans[span]))
+        if spans[span]:
+            np.save(folder / file_of(span, "outputs"), outputs(spans[span]))
     _write(folder / HISTORY, history)
     loss_curve.draw(recipe.name, history, best_epoch, folder / LOSS_CURVE)
     result = {
@@ -78,6 +87,47 @@ def run(folder: Path, report: TextIO) -> None:
         "weights_sha256": weights_sha256(network),
     }
     _write(folder / RESULT, result)
+
+
+def _recipe(values: dict[str, Any]) -> Recipe | TextRecipe:
+    of_text = values["task"] == TASK
+    return TextRecipe.from_json(values) if of_text else Recipe.from_json(values)
+
+
+def _fit_one(
+    folder: Path, recipe: Recipe, request: Any, spans: dict[str, Arrays], report: TextIO
+) -> tuple[keras.Model, History]:
+    """The network of a recipe of windows, fitted."""
+    backend.prepare(recipe.seed, request["threads"])
+    shape = architectures.Shape(**request["shape"])
+    network = architectures.build(recipe.architecture, shape, recipe.layers)
+    history = fit(network, recipe, spans["train"], spans["validation"], report, folder / CHECKPOINT)
+    return network, history
+
+
+def _fit_members(
+    folder: Path, recipe: TextRecipe, request: Any, spans: dict[str, Arrays], report: TextIO
+) -> tuple[keras.Model, History]:
+    """The networks of a text recipe, one after the other, as one; their histories likewise."""
+    shape = TextShape(**request["shape"])
+    file = folder / VECTORS
+    vectors = np.load(file, mmap_mode="r") if file.exists() else None
+    validation, before = spans["validation"], _arrays(folder, START)
+    members: list[keras.Model] = []
+    history: History = {}
+    for number in range(recipe.members):
+        own = recipe.with_changes(seed=recipe.seed + number)
+        backend.prepare(own.seed, request["threads"])
+        network = networks.build(shape, recipe.layers, vectors)
+        stages = {START: (own.beginning, before), "train": (own, spans["train"])}
+        for name, (stage, arrays) in stages.items():
+            if arrays:
+                checkpoint = folder / f"{number}.{name}.{CHECKPOINT}"
+                done = len(history.get("loss", []))
+                fitted = fit(network, stage, arrays, validation, report, checkpoint, done)
+                history = {each: history.get(each, []) + fitted[each] for each in fitted}
+        members.append(network)
+    return networks.mean_of(members), history
 
 
 def _arrays(folder: Path, span: str) -> Arrays:
@@ -107,26 +157,30 @@ def _runner(
 
 def fit(
     network: keras.Model,
-    recipe: Recipe,
+    recipe: Fitted,
     train: Arrays,
     validation: Arrays,
     report: TextIO,
     checkpoint: Path | None = None,
-) -> dict[str, list[float]]:
+    done: int = 0,
+) -> History:
     """Fit with early stopping on the validation span; the best weights stay.
 
     Parameters
     ----------
     network : keras.Model
         Untrained; changed in place.
-    recipe : Recipe
+    recipe : Recipe or TextRecipe
     train, validation : dict
-        The network's inputs by name, and `target`; all scaled.
+        The network's inputs by name, and `target`; all scaled. `weight` (n,), if it is there, is
+        how much each row counts.
     report : text file
         Gets one JSON line for each epoch.
     checkpoint : Path, optional
         Written after each epoch; if it is there already, the fit goes on from it, and ends
         as if it had not been interrupted.
+    done : int
+        Epochs that were reported before.
 
     Returns
     -------
@@ -138,10 +192,14 @@ def fit(
     TrainingError
         If a loss is no longer a finite number.
     """
+    options = backend.fit_options()
+    if networks.TOKENS in train:
+        # a step of a text network is long: several in one call only take long to compile
+        options |= {"steps_per_execution": 1}
     network.compile(
         optimizer=_optimizer(recipe, math.ceil(len(train[TARGET]) / recipe.batch_size)),
         loss=recipe.loss,
-        **backend.fit_options(),
+        **options,
     )
     network.optimizer.build(network.trainable_variables)
     watch = checkpoints.Watch.resumed(network, recipe, checkpoint)
@@ -149,18 +207,18 @@ def fit(
     network.fit(
         shuffled_batches(train, inputs, recipe, first_epoch=watch.epochs),
         validation_data=({name: validation[name] for name in inputs}, validation[TARGET]),
-        validation_batch_size=VALIDATION_BATCH,
+        validation_batch_size=min(VALIDATION_BATCH, VALIDATION_STEPS // train[inputs[0]].shape[1]),
         shuffle=False,
         initial_epoch=watch.epochs,
         epochs=watch.epochs if watch.is_over else recipe.max_epochs,
-        callbacks=[watch.callback(report)],
+        callbacks=[watch.callback(report, done)],
         verbose=0,
     )
     watch.restore_best()
     return watch.history
 
 
-def _optimizer(recipe: Recipe, steps_an_epoch: int) -> keras.optimizers.Optimizer:
+def _optimizer(recipe: Fitted, steps_an_epoch: int) -> keras.optimizers.Optimizer:
     import keras
 
     rate: Any = recipe.learning_rate
@@ -212,7 +270,7 @@ def weights_sha256(network: keras.Model) -> str:
 
 
 def shuffled_batches(
-    arrays: Arrays, inputs: Sequence[str], recipe: Recipe, first_epoch: int = 0
+    arrays: Arrays, inputs: Sequence[str], recipe: Fitted, first_epoch: int = 0
 ) -> keras.utils.PyDataset:
     """Batches in an order that is drawn anew for each epoch, the same on every backend.
 
@@ -221,16 +279,16 @@ def shuffled_batches(
     points and an RMSE of 40.5 on the test span instead of 31.7.
 
     An incomplete last batch is left out: it would be compiled for itself, and the next epoch
-    has another order. Where the network is told the symbol, some are hidden.
+    has another order. Where the network is told the symbol, or words, some are hidden.
 
     Parameters
     ----------
     arrays : dict
-        The inputs and `target`, `n` rows each.
+        The inputs and `target`, and `weight` if there is one, `n` rows each.
     inputs : sequence of str
         Those that the network takes.
-    recipe : Recipe
-        Gives batch size, share of hidden symbols and seed.
+    recipe : Recipe or TextRecipe
+        Gives batch size, what is hidden and seed.
     first_epoch : int
         Counted from 0; an epoch's order depends on the seed and its number only.
     """
@@ -239,6 +297,8 @@ def shuffled_batches(
     target = arrays[TARGET]
     batch_size = min(recipe.batch_size, len(target))
 
+    groups = _by_length(arrays, recipe)
+
     class ShuffledBatches(keras.utils.PyDataset):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
             super().__init__()
@@ -246,19 +306,35 @@ def shuffled_batches(
             self.draw()
 
         def draw(self) -> None:
-            generator = np.random.default_rng([recipe.seed, self.epoch])
-            self.order = generator.permutation(len(target))
-            self.hidden = generator.random(len(target)) < recipe.hidden_symbols
+            draw = np.random.default_rng([recipe.seed, self.epoch])
+            self.batches = [
+                (order[start : start + batch_size], length)
+                for length, rows in groups
+                for order in [draw.permutation(rows)]
+                for start in range(0, len(rows) - batch_size + 1, batch_size)
+            ]
+            if len(groups) > 1:
+                self.batches = [self.batches[at] for at in draw.permutation(len(self.batches))]
+                _differing_first(self.batches)
 
         def __len__(self) -> int:
-            return len(target) // batch_size
+            return len(self.batches)
 
-        def __getitem__(self, batch: int) -> tuple[Any, Any]:
-            start = batch * batch_size
-            rows = self.order[start : start + batch_size]
+        def __getitem__(self, batch: int) -> tuple[Any, ...]:
+            rows, length = self.batches[batch]
             given = {name: arrays[name][rows] for name in inputs}
-            if "symbol" in given:
-                given["symbol"] = np.where(self.hidden[rows, None], 0, given["symbol"])
+            if length is not None:
+                given = {name: array[:, :length] for name, array in given.items()}
+            draw = np.random.default_rng([recipe.seed, self.epoch, batch])
+            for name, (share, unknown) in recipe.hidden.items():
+                if name in given and share:
+                    # 0 of a text is no word that could be hidden
+                    hidden = (draw.random(given[name].shape) < share) & (given[name] != 0)
+                    given[name] = np.where(hidden, unknown, given[name])
+                    if networks.BIGRAMS in given:
+                        given[networks.BIGRAMS] = np.where(hidden, 0, given[networks.BIGRAMS])
+            if WEIGHT in arrays:
+                return given, target[rows], arrays[WEIGHT][rows]
             return given, target[rows]
 
         def on_epoch_end(self) -> None:
@@ -266,6 +342,30 @@ def shuffled_batches(
             self.draw()
 
     return ShuffledBatches()
+
+
+def _by_length(arrays: Arrays, recipe: Fitted) -> list[tuple[int | None, npt.NDArray[np.intp]]]:
+    """Rows by the length that they are cut to; all of them, and None, where it is one.
+
+    Padded to the longest, texts of the length of reviews take more than twice as long. Where
+    a length has less than a batch, they are all of one.
+    """
+    rows = np.arange(len(arrays[TARGET]))
+    if len(recipe.lengths) < 2:
+        return [(None, rows)]
+    used = np.count_nonzero(arrays[networks.TOKENS], axis=1)
+    group = np.searchsorted(recipe.lengths[:-1], used)
+    groups = [(length, rows[group == at]) for at, length in enumerate(recipe.lengths)]
+    if min(len(found) for _, found in groups) < recipe.batch_size:
+        return [(None, rows)]
+    return list(groups)
+
+
+def _differing_first(batches: list[tuple[npt.NDArray[np.intp], int | None]]) -> None:
+    """Let the first two batches differ in length: from these Keras learns what may differ."""
+    first = batches[0][1]
+    other = next((at for at, (_, length) in enumerate(batches) if length != first), 1)
+    batches[1], batches[other] = batches[other], batches[1]
 
 
 def _write(path: Path, values: Any) -> None:

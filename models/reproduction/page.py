@@ -1,8 +1,8 @@
-"""The page of results, made from what was measured; nothing in it is typed."""
+"""What the page of results says of a system, made from what was measured; nothing is typed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,26 +123,31 @@ RANKED = (
 )
 HEAD = """# Results
 
-Made by `lookback reproduce`; nothing here is typed by hand. {setup}
+Made by `lookback reproduce`; nothing here is typed by hand. A system that is run again replaces its
+own section, which says what it was made with.
 
 **Book** is the chapter's protocol with its flaws: its split, its scaling, and early stopping that
 watches the span which is reported. **Honest** learns its scales on the training span only, stops
 on a validation span before the test, and takes a label into a span only if it was known before
-the next one began. Figures of networks are mean ± standard deviation over seeds; baselines have
-none. The networks of the honest protocol were chosen on the validation span.
+the next one began; of texts the validation span is a part of the training texts. Figures of
+networks are mean ± standard deviation over seeds; baselines have none. The networks of the honest
+protocol were chosen on the validation span.
 
 MASE: mean absolute error, divided by that of "next month's change is this month's" on the
-training span (Hyndman, Koehler 2006). Intervals are 90 %, by the stationary bootstrap; t is Newey
-and West's. *Tradable* is the return from the close of the session after the score to that of the
-session after the label's week."""
+training span (Hyndman, Koehler 2006). Intervals are 90 %, by the stationary bootstrap, and of texts
+by resampling texts; t is Newey and West's. *Tradable* is the return from the close of the session
+after the score to that of the session after the label's week."""
 
 
-def page(sections: Sequence[Section], setup: str) -> str:
-    """The page as Markdown."""
-    parts = [HEAD.format(setup=setup)]
-    for section in sections:
-        parts += list(_section(section))
-    return "\n\n".join(parts) + "\n"
+def section_text(section: Section, setup: str) -> str:
+    """The section of a system as Markdown.
+
+    Parameters
+    ----------
+    section : what was measured.
+    setup : what it was made with, one sentence.
+    """
+    return "\n\n".join(_section(section, setup))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -151,9 +156,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _section(section: Section) -> Iterator[str]:
+def _section(section: Section, setup: str) -> Iterator[str]:
     system = section.system
     yield f"## {system.title}\n\n`{system.name}`. The book: {system.book_says}."
+    yield setup
     yield f"**What that number measures.** {system.measures}"
     if section.book is not None:
         yield f"### The book's protocol\n\n{_spans(section.book)}"
@@ -164,8 +170,18 @@ def _section(section: Section) -> Iterator[str]:
         yield _comparison(section.honest.comparison)
     found = aims(section)
     if found:
-        yield "### Aims of the improved network\n\n" + "\n".join(f"- {aim.line}" for aim in found)
-    yield from (f"![{caption}]({name})" for caption, name in section.pictures.items())
+        yield aims_text("### Aims of the improved network", found)
+    yield from pictures_text(section.pictures)
+
+
+def aims_text(heading: str, found: Iterable[Aim]) -> str:
+    """A line for each aim, under a heading."""
+    return f"{heading}\n\n" + "\n".join(f"- {aim.line}" for aim in found)
+
+
+def pictures_text(pictures: Mapping[str, str]) -> Iterator[str]:
+    """A line for each picture: caption -> file name beside the page."""
+    return (f"![{caption}]({name})" for caption, name in pictures.items())
 
 
 def _spans(measured: Measured) -> str:
@@ -178,13 +194,13 @@ def _spans(measured: Measured) -> str:
 
 
 def _tables(measured: Measured) -> Iterator[str]:
-    yield _forecasters(measured, COLUMNS[measured.task])
+    yield forecasters_table(measured.forecasters.values(), COLUMNS[measured.task])
     if measured.task == "direction":
         has = any(
             each.mean("cross_section.tradable.rank_ic") is not None
             for each in measured.forecasters.values()
         )
-        yield _forecasters(measured, RANKED if has else RANKED[:3])
+        yield forecasters_table(measured.forecasters.values(), RANKED if has else RANKED[:3])
         if has:
             yield _decay(measured)
     if measured.task in {"changes", "path"}:
@@ -193,19 +209,33 @@ def _tables(measured: Measured) -> Iterator[str]:
         yield _by_horizon(measured)
 
 
-def _forecasters(measured: Measured, columns: Sequence[Column]) -> str:
+def forecasters_table(
+    forecasters: Iterable[Forecaster], columns: Sequence[Column], each_is: str = "seed"
+) -> str:
+    """A Markdown table of forecasters.
+
+    Parameters
+    ----------
+    forecasters : one row each.
+    columns : after name and number of weights.
+    each_is : what the figures of a network are several of.
+    """
     rows = [
-        [_named(each), f"{each.parameters:,}", *(_cell(each, column) for column in columns)]
-        for each in measured.forecasters.values()
+        [
+            _named(each, each_is),
+            f"{each.parameters:,}",
+            *(_cell(each, column) for column in columns),
+        ]
+        for each in forecasters
     ]
     return table(["", "parameters", *(column.title for column in columns)], rows)
 
 
-def _named(forecaster: Forecaster) -> str:
+def _named(forecaster: Forecaster, each_is: str = "seed") -> str:
     if forecaster.is_baseline:
         return forecaster.label
     count = len(forecaster.metrics)
-    return f"**{forecaster.label}** ({count} {'seed' if count == 1 else 'seeds'})"
+    return f"**{forecaster.label}** ({count} {each_is if count == 1 else f'{each_is}s'})"
 
 
 def _cell(forecaster: Forecaster, column: Column) -> str:

@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from db.errors import RegistryError
 from models import artefacts, backend, baselines, training
@@ -144,36 +145,55 @@ def run(
 
 def _found(folder: Path, trial: Trial, spans: Spans) -> Manifest | None:
     """The manifest of a whole artefact of the same recipe, data and spans."""
+    return taken_up(
+        folder,
+        lambda manifest: (
+            manifest.recipe == trial.recipe.to_json()
+            and manifest.feature_version == spans.train.version
+            and manifest.data_snapshot == spans.train.data_snapshot
+            and manifest.spans == training.described(spans)
+            and (trial.is_baseline or manifest.backend == backend.described())
+        ),
+    )
+
+
+def _forecast(folder: Path, test: Examples) -> Floats:
+    return beside(folder, lambda: artefacts.load(folder).forecast(test))
+
+
+def taken_up(folder: Path, is_same: Callable[[Manifest], bool]) -> Manifest | None:
+    """The manifest of a whole artefact that is the one that is wanted; any other is removed."""
     if not folder.exists():
         return None
     try:
         manifest = artefacts.verify(folder)
     except RegistryError:
         manifest = None
-    same = manifest is not None and (
-        manifest.recipe == trial.recipe.to_json()
-        and manifest.feature_version == spans.train.version
-        and manifest.data_snapshot == spans.train.data_snapshot
-        and manifest.spans == training.described(spans)
-        and (trial.is_baseline or manifest.backend == backend.described())
-    )
-    if not same:
+    if manifest is None or not is_same(manifest):
         shutil.rmtree(folder)
         return None
     return manifest
 
 
-def _forecast(folder: Path, test: Examples) -> Floats:
-    """Forecasts of the test span, kept beside the artefact that made them."""
+def beside(folder: Path, make: Callable[[], npt.NDArray[Any]], what: str = "") -> Floats:
+    """What an artefact says of the test span, kept beside it.
+
+    Parameters
+    ----------
+    folder : of the artefact.
+    make : gives the array, if that of this artefact is not there.
+    what : tells it from other arrays of the same artefact.
+    """
     digest = artefacts.sha256(folder / artefacts.MANIFEST)[:16]
-    file = folder.with_name(f"{folder.name}.{digest}.npy")
+    stem = f"{folder.name}.{what}" if what else folder.name
+    file = folder.with_name(f"{stem}.{digest}.npy")
     if file.exists():
         kept: Floats = np.load(file)
         return kept
-    forecast = artefacts.load(folder).forecast(test)
-    for old in folder.parent.glob(f"{folder.name}.*.npy"):
+    made = make()
+    for old in folder.parent.glob(f"{stem}.{16 * '?'}.npy"):
         old.unlink()
     with file.with_suffix(".unfinished").open("wb") as stream:
-        np.save(stream, forecast)
+        np.save(stream, made)
     file.with_suffix(".unfinished").rename(file)
-    return forecast
+    return made

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from db.errors import UsageError
 from models import baselines, tasks, training
 from models.catalog import recipe
 from models.encoding import Encoding
-from models.reproduction import book, page, systems, trials
+from models.reproduction import book, page, sections, systems, trials
 from models.reproduction.figures import measure
 from models.reproduction.systems import SYSTEMS, System, quick
 from models.reproduction.tradable import WeeklyPeriods
@@ -123,7 +124,9 @@ def test_trials_are_taken_up_and_become_a_page(system, spans, trained, tmp_path,
     assert list(honest.forecasters) == ["chapter", "persistence", "drift"]
     assert len(honest.forecasters["chapter"].metrics) == 2
     assert honest.comparison["benchmark"] in {"persistence", "drift"}
-    text = page.page([page.Section(system, None, honest, {"a picture": "a.png"})], "By a test.")
+    section = page.Section(system, None, honest, {"a picture": "a.png"})
+    text = page.section_text(section, "Made by a test.")
+    assert "\n\nMade by a test.\n\n" in text
     assert "**chapter** (2 seeds)" in text
     assert system.measures in text
     assert "![a picture](a.png)" in text
@@ -156,6 +159,59 @@ def test_a_week_is_traded_one_session_later(calendar):
 
 
 # --------------------------------------------------------------------------------- the page
+
+
+PAGE = """# Results
+
+What holds for all.
+
+<!-- system: first -->
+## One
+
+| a | b |
+
+<!-- system: third -->
+## Three
+
+![a picture](results/third.png)
+"""
+
+
+def test_a_section_replaces_its_own_and_leaves_the_others():
+    kept = sections.parse(PAGE)
+    assert [each.system for each in kept] == ["first", "third"]
+    assert sections.joined("# Results\n\nWhat holds for all.", kept) == PAGE
+    order = ["first", "second", "third"]
+    more = sections.merged(kept, sections.Kept("second", "## Two"), order)
+    assert [each.system for each in more] == order
+    assert (more[0], more[2]) == kept
+    again = sections.merged(more, sections.Kept("first", "## One, again"), order)
+    assert [each.text for each in again] == ["## One, again", "## Two", kept[1].text]
+    page_again = sections.joined("# Results", again)
+    assert sections.parse(page_again) == again
+    assert "| a | b |" not in page_again
+
+
+def test_what_no_system_is_named_for_stays_at_the_end():
+    kept = sections.parse(PAGE)
+    more = sections.merged(kept, sections.Kept("second", "## Two"), ["second", "third"])
+    assert [each.system for each in more] == ["second", "third", "first"]
+
+
+def test_a_page_that_is_not_ours_is_refused():
+    with pytest.raises(UsageError, match="not marked by system"):
+        sections.parse("# Results\n\n## Something\n\n0.99\n")
+    assert sections.parse("# Results\n") == ()
+
+
+def test_small_parts_and_whole_data_do_not_meet():
+    small = sections.Kept("first", "## One", is_small=True)
+    assert sections.parse(sections.joined("# Results", [small])) == (small,)
+    with pytest.raises(UsageError, match=r"whole data \(first\), and those of small parts"):
+        sections.require_alike(sections.parse(PAGE), is_small=True)
+    with pytest.raises(UsageError, match=r"small parts \(first\), and those of whole data"):
+        sections.require_alike([small], is_small=False)
+    sections.require_alike([small], is_small=True)
 
 
 def test_an_aim_says_by_how_much_it_is_missed():

@@ -29,6 +29,7 @@ from db.settings import load_settings
 from db.warehouse import open_warehouse
 from signals.declaration import SIGNALS
 from signals.latest import refresh_wide
+from signals.sentiment import refresh_daily
 
 FOLDER = Path(__file__).with_name("tables")
 MADE_BY = (
@@ -85,6 +86,7 @@ def empty_publication() -> Iterator[duckdb.DuckDBPyConnection]:
         settings = load_settings(home=Path(home), profile="sample")
         with open_warehouse(settings, "documentation") as warehouse:
             refresh_wide(warehouse)
+            refresh_daily(warehouse)
             publish(warehouse)
         with open_published(settings) as connection:
             yield connection

@@ -777,12 +777,123 @@ LISTINGS_AS_OF = Table(
     ),
 )
 
+DOCUMENT_SENTIMENT = Table(
+    key=("source", "document_id", "known_at"),
+    note="The texts themselves are in `raw.documents` (source, document_id, known_at). A text that "
+    "is about no symbol that we know has no entities and counts to no day. Texts are scored once: "
+    "a later version scores only what comes in later.",
+    queries=(
+        _query(
+            "What came out about a symbol on a day, and how was it read?",
+            """
+            SELECT d.published_at, left(d.text, 60) AS text, round(s.sentiment, 2) AS sentiment,
+                round(s.novelty, 2) AS novelty
+            FROM document_sentiment s
+            JOIN raw.documents d USING (source, document_id, known_at)
+            WHERE list_contains(s.entities, 'AAPL') AND s.session = '2018-12-28'
+            ORDER BY d.published_at
+            LIMIT 5;
+            """,
+        ),
+        _query(
+            "Which symbols are talked about, and how much of it is repeated?",
+            """
+            SELECT entity, count(*) AS texts, count(duplicate_of) AS repeats,
+                round(avg(sentiment), 3) AS sentiment
+            FROM (SELECT *, unnest(entities) AS entity FROM document_sentiment)
+            GROUP BY entity
+            ORDER BY texts DESC, entity
+            LIMIT 5;
+            """,
+        ),
+        _query(
+            "What was out at noon in New York, and nothing of the afternoon?",
+            """
+            SELECT unnest(entities) AS entity, count(*) AS texts,
+                round(avg(sentiment), 3) AS sentiment
+            FROM document_sentiment
+            WHERE session = '2018-12-28' AND known_at <= TIMESTAMPTZ '2018-12-28 17:00:00+00'
+            GROUP BY entity
+            ORDER BY texts DESC, entity
+            LIMIT 5;
+            """,
+        ),
+        _query(
+            "Which version read the texts, and what share did it call positive or negative?",
+            """
+            SELECT model_version, count(*) AS texts,
+                round(avg(CAST(positive > greatest(neutral, negative) AS INT)), 3) AS positive,
+                round(avg(CAST(negative > greatest(neutral, positive) AS INT)), 3) AS negative
+            FROM document_sentiment
+            GROUP BY model_version
+            ORDER BY model_version;
+            """,
+        ),
+    ),
+)
+
+SENTIMENT_DAILY = Table(
+    key=("entity", "session"),
+    note="An exchange day goes from the close before to its own close: what came out on Friday "
+    "evening belongs to Monday. The day that has not closed yet is there, too, as far as it has "
+    "come. A day without a text has no row. `features.sentiment_daily_as_of(ts)` gives the same "
+    "as it was known at an instant.",
+    queries=(
+        _query(
+            "What was said of a symbol on the newest days?",
+            """
+            SELECT session, documents, round(sentiment, 3) AS sentiment,
+                round(dispersion, 3) AS dispersion, round(novel_sentiment, 3) AS novel_sentiment,
+                round(decayed, 3) AS decayed
+            FROM sentiment_daily
+            WHERE entity = 'AAPL' AND session <= '2018-12-31'
+            ORDER BY session DESC
+            LIMIT 5;
+            """,
+        ),
+        _query(
+            "Of which symbols was said the best and the worst on a day?",
+            """
+            SELECT entity, documents, round(decayed, 3) AS decayed
+            FROM sentiment_daily
+            WHERE session = '2018-12-28'
+            ORDER BY decayed DESC;
+            """,
+        ),
+        _query(
+            "When is there far more talk than usual?",
+            """
+            SELECT entity, session, documents,
+                round(documents / avg(documents) OVER before, 2) AS times_usual
+            FROM sentiment_daily
+            WINDOW before AS (
+                PARTITION BY entity ORDER BY session ROWS BETWEEN 20 PRECEDING AND 1 PRECEDING
+            )
+            QUALIFY count(*) OVER before >= 10
+            ORDER BY times_usual DESC, session, entity
+            LIMIT 5;
+            """,
+        ),
+        _query(
+            "What was known of the day an hour before its close?",
+            """
+            SELECT entity, documents, round(sentiment, 3) AS sentiment, known_at
+            FROM features.sentiment_daily_as_of(TIMESTAMPTZ '2018-12-28 20:00:00+00')
+            WHERE date = '2018-12-28'
+            ORDER BY entity;
+            """,
+        ),
+    ),
+)
+
 TABLES: Mapping[str, Table] = {
     "signals": SIGNALS,
     "signal_revisions": SIGNAL_REVISIONS,
     "signals_latest": SIGNALS_LATEST,
     "signals_wide": SIGNALS_WIDE,
     "signals_as_of": SIGNALS_AS_OF,
+    "document_sentiment": DOCUMENT_SENTIMENT,
+    "sentiment_daily": SENTIMENT_DAILY,
     "outcomes": OUTCOMES,
     "signal_performance": SIGNAL_PERFORMANCE,
     "signal_calibration": SIGNAL_CALIBRATION,

@@ -214,7 +214,7 @@ def _score(
     imprint = Imprint(run.run_id, "backfill", run.started)
     with step(f"score {declared.name} {stretch.nights[0].session:%Y-%m-%d}") as shown:
         registry.require_usable(run.settings, version)
-        loaded = registry.load(run.settings, version)
+        loaded = None if declared.view is not None else registry.load(run.settings, version)
         done = 0
         for part in backfill.in_parts(stretch.nights):
             with run.work.step(), run.warehouse() as warehouse:

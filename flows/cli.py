@@ -82,6 +82,20 @@ def nightly(session: datetime | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--inbox",
+    type=click.Path(path_type=Path),
+    help="A folder of texts to take over, beside LOOKBACK_HOME/inbox.",
+)
+@JSON
+def sentiment(inbox: Path | None, as_json: bool) -> None:
+    """Take over, score and publish the texts that have come in."""
+    from flows.run import run_sentiment
+
+    sys.exit(run_sentiment(_settings(), inbox, as_json=as_json))
+
+
+@main.command()
 @click.argument("models", nargs=-1)
 @click.option(
     "--device",
@@ -140,8 +154,9 @@ def backfill(
 def reproduce(systems: tuple[str, ...], quick: bool, output: Path | None) -> None:
     """Run the chapter's SYSTEMS (default: all) by its own protocol and an honest one.
 
-    Needs LOOKBACK_REFERENCE_DATA. What was finished before is taken up; the results become a
-    page with pictures.
+    Needs LOOKBACK_REFERENCE_DATA. What was finished before is taken up. Each system has its
+    section of the page, results.md, which stays until the system is run again; film reviews are
+    run with the chapter's networks of text, which stand beside others there.
     """
     from flows.reproduce import run_reproduce
 

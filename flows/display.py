@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from db.ingest import Delivery
     from flows.report import NightReport, TrainReport
+    from flows.sentiment import SentimentReport
 
 SIGNALS_LATEST = """
     SELECT signal, entity, as_of, horizon || ' ' || horizon_unit AS horizon, value,
@@ -36,6 +38,8 @@ VERSION_COLUMNS = (
 
 WIDE = 170
 NAME_WIDTH = 28
+# Symbols of the newest day that are shown.
+NEWEST_SHOWN = 30
 
 
 def cell(value: Any) -> str:
@@ -91,15 +95,7 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
         f"profile {report.profile} · run {report.run_id}",
         highlight=False,
     )
-    print_table(
-        ["source", "status", "fetched", "unchanged", "appended", "quarantined"],
-        [
-            (d.source, d.status, d.fetched, d.unchanged, d.appended, d.quarantined)
-            for d in report.deliveries
-        ],
-        "fetched, validated, appended",
-        console,
-    )
+    print_deliveries(report.deliveries, console)
     console.print(
         f"{report.rules_checked} expectations checked, {len(report.failed_checks)} failed"
         + (f"; Data Docs: {report.data_docs}" if report.data_docs else ""),
@@ -130,6 +126,67 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
         f"(Prefect's start and bookkeeping included); exit code {report.exit_code}",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def print_sentiment(report: SentimentReport, whole_seconds: float) -> None:
+    """Print what a run did with incoming texts: files, rows, scores, the newest day."""
+    console = new_console()
+    console.print()
+    console.print(
+        f"[bold]Texts[/] up to {cell(report.cutoff)} UTC · profile {report.profile} · "
+        f"run {report.run_id}",
+        highlight=False,
+    )
+    print_deliveries(report.deliveries, console)
+    if report.files:
+        columns = ["file", "rows", "appended", "unchanged", "quarantined", "now in", "reason"]
+        rows = [
+            (f.name, f.rows, f.appended, f.unchanged, f.quarantined, f.place, f.reason)
+            for f in report.files
+        ]
+        print_table(columns, rows, "files of the inbox", console)
+    if report.rejected:
+        columns = list(report.rejected[0])
+        rows = [tuple(row.values()) for row in report.rejected]
+        print_table(columns, rows, "put into quarantine (raw.quarantine has each row)", console)
+    print_trained(report.trained, console)
+    texts = report.texts
+    if texts is not None:
+        console.print(
+            f"{texts.documents:,} texts scored by {texts.model_version or 'no version'}, "
+            f"{texts.repeated:,} of them repeat an earlier one, {texts.too_old:,} are older than "
+            f"what it learned from; {texts.days:,} days of symbols are new or other than before",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if report.newest:
+        columns = list(report.newest[0])
+        rows = [tuple(row.values()) for row in report.newest[:NEWEST_SHOWN]]
+        print_table(
+            columns, rows, f"sentiment_daily from {report.newest[0]['session']} on", console
+        )
+    for line in report.missing:
+        console.print(f"[yellow]missing[/] {escape(line)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"published {report.published}\n"
+        f"Lookback's own work {report.seconds:.1f} s, in all {whole_seconds:.1f} s "
+        f"(Prefect's start and bookkeeping included); exit code {report.exit_code}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_deliveries(deliveries: Sequence[Delivery], console: Console) -> None:
+    """Print what each source delivered."""
+    print_table(
+        ["source", "status", "fetched", "unchanged", "appended", "quarantined"],
+        [
+            (d.source, d.status, d.fetched, d.unchanged, d.appended, d.quarantined)
+            for d in deliveries
+        ],
+        "fetched, validated, appended",
+        console,
     )
 
 
@@ -181,6 +238,10 @@ def print_version(shown: dict[str, Any]) -> None:
         columns = list(next(iter(spans.values())))
         rows = [[name, *(span[column] for column in columns)] for name, span in spans.items()]
         print_table(["span", *columns], rows, "spans", console)
+    if shown["spans"].get("corpora"):
+        columns = ["name", "texts", "published", "licence"]
+        rows = [[row[name] for name in columns] for row in shown["spans"]["corpora"]]
+        print_table(columns, rows, "learned from", console)
     sides = {"this version": shown["metrics"], **shown["baselines"]}
     numbers = [name for name, value in shown["metrics"].items() if is_figure(value)]
     rows = [[name, *(side.get(name) for side in sides.values())] for name in numbers]

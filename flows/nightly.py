@@ -12,17 +12,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from db.clock import night as night_of
 from db.errors import LookbackError
-from db.ingest import Delivery
-from db.quality.rules import Result
 from db.sessions import sessions
 from db.settings import load_settings
-from db.sources.catalog import sources
+from db.sources.catalog import price_sources
 from features.catalog import feature_views
 from flows import steps
 from flows.progress import step
 from flows.report import NightReport, night_markdown
 from flows.report_page import write_report
-from flows.tasks import fetch, judge, materialize_all, publish, score, take_over, train_all
+from flows.tasks import bring_in, judge, materialize_all, publish, score, train_all
+from flows.texts import Texts, bring_in_texts, score_new_texts
 from signals.declaration import chosen_signals
 from signals.scoring import Scored
 
@@ -68,10 +67,13 @@ def nightly(session: date | None = None, only_on_sessions: bool = False) -> Nigh
 
 
 def _night(run: steps.Run) -> NightReport:
-    deliveries, results = _bring_in(run)
+    texts = Texts()
+    deliveries, results = bring_in(run, price_sources(run.settings))
+    bring_in_texts(run, texts)
     views = materialize_all(run)
     # a model without a champion needs one before it can score
     trained = train_all(run, steps.models_without_champion(run), only_first=True)
+    score_new_texts(run, texts)
     scored = _score_all(run)
     judge(run, list(chosen_signals(run.settings).values()), scored)
     published, exit_code = publish(run)
@@ -79,27 +81,16 @@ def _night(run: steps.Run) -> NightReport:
     if page is None:
         exit_code = steps.close_books(run)
     return NightReport.of(
-        run, deliveries, results, views, trained, scored, published, exit_code, page
+        run,
+        [*deliveries, *texts.deliveries],
+        [*results, *texts.results],
+        [*views, *texts.views],
+        trained,
+        scored,
+        published,
+        exit_code,
+        page,
     )
-
-
-def _bring_in(run: steps.Run) -> tuple[list[Delivery], list[tuple[str, Result]]]:
-    """Fetch all sources at once, take them over one by one; a failed one leaves the others."""
-    catalog = sources(run.settings)
-    asked = zip(catalog, steps.requests(run, catalog), strict=True)
-    futures = [(source, fetch.submit(run, source, ask, source.name)) for source, ask in asked]
-    deliveries: list[Delivery] = []
-    found: list[tuple[str, Result]] = []
-    for source, future in futures:
-        try:
-            delivery, results = take_over(run, future.result(), source.name)
-        except Exception as error:  # noqa: BLE001  whatever a vendor's library raises
-            get_run_logger().error("source %s failed", source.name, exc_info=error)
-            deliveries.append(steps.give_up(run, source, error))
-            continue
-        deliveries.append(delivery)
-        found.extend((source.name, result) for result in results)
-    return deliveries, found
 
 
 def _write_page(run: steps.Run) -> Path | None:

@@ -1,4 +1,7 @@
-"""`lookback reproduce`: the chapter's systems under both protocols, and the page about them."""
+"""`lookback reproduce`: the chapter's systems under both protocols, and the page about them.
+
+The page is made of sections that stay: running some systems replaces theirs.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,18 @@ from features.catalog import feature_view
 from flows.display import new_console
 from flows.progress import ConsoleProgress, step
 from flows.reference import SESSION, reference_folder, reference_store
+from flows.reproduce_texts import TextRun
 from models import backend, evaluation, tasks
 from models.encoding import Floats, Scale
 from models.examples import Examples, read_examples
 from models.recipes import LISTS, Recipe
-from models.reproduction import page, pictures, tradable
+from models.reproduction import page, pictures, sections, tradable
 from models.reproduction.figures import Measured, in_time, measure
 from models.reproduction.systems import QUICK_SYMBOLS, SYSTEMS, System, quick
 from models.reproduction.trials import Outcome, ProtocolName, Trial, run, trials
 from models.spans import Spans, split_at
+from models.text.reproduction.systems import GLOVE, LEARNED, REVIEWS, TEXT_SYSTEMS
+from models.text.reproduction.systems import quick as quick_text
 from models.training import Epoch
 
 PAGE = "results.md"
@@ -50,58 +56,117 @@ RETURNS = ("label", "tradable")
 def run_reproduce(
     settings: Settings, names: Sequence[str], *, few: bool, output: Path | None
 ) -> int:
-    """Run systems and write their page; returns the exit code.
+    """Run systems and write their sections of the page; returns the exit code.
 
     Raises
     ------
     UsageError
-        There is no such system, or no reference data.
+        There is no such system, or no reference data; the page that is there holds something
+        else, or results of small parts would come among those of whole data.
     """
-    for name in names:
-        if name not in SYSTEMS:
-            raise UsageError(f"no system {name!r}; there are: {', '.join(SYSTEMS)}")
+    chosen = _chosen(names)
     reference_folder()
     if find_spec("jax") is not None:
         os.environ.setdefault("KERAS_BACKEND", "jax")
     home = settings.home / "reproduce" / ("quick" if few else "whole")
-    chosen = [SYSTEMS[name] for name in names or SYSTEMS]
+    place = output or home / "page"
+    _kept(place / PAGE, few)
     console = new_console()
     console.print(f"Keras on {backend.described()}; trials lie in {home}", highlight=False)
     with ConsoleProgress(console).shown():
-        written = reproduce(
-            home, [quick(each) if few else each for each in chosen], output or home / "page", few
-        )
+        written = reproduce(settings, home, chosen, place, few)
     console.print(f"written {written}", highlight=False, soft_wrap=True)
     return 0
 
 
-def reproduce(home: Path, chosen: Sequence[System], output: Path, few: bool) -> Path:
-    """Run systems one after the other and write the page; gives its path.
+def _chosen(names: Sequence[str]) -> list[str]:
+    """Names of the systems to run, in the order of the page; all if none is named.
+
+    The networks of the book stand beside others in the section of film reviews, which is run
+    with them.
+    """
+    every = [*SYSTEMS, *TEXT_SYSTEMS]
+    for name in names:
+        if name not in every:
+            raise UsageError(f"no system {name!r}; there are: {', '.join(every)}")
+    wanted = set(names or every)
+    if wanted & {LEARNED, GLOVE}:
+        wanted.add(REVIEWS)
+    return [name for name in every if name in wanted]
+
+
+def reproduce(
+    settings: Settings, home: Path, chosen: Sequence[str], output: Path, few: bool
+) -> Path:
+    """Run systems one after the other and write the section of each; gives the page's path.
 
     Parameters
     ----------
+    settings : of whoever asks; word vectors may lie in its folder of corpora.
     home : folder of the store of reference data, and of the trials, which are taken up again.
-    chosen : systems.
+    chosen : names of systems.
     output : folder of the page; pictures lie in a folder beside it.
-    few : whether only some stocks of the panel are taken.
+    few : whether only small parts of the data are taken.
     """
+    by_windows = [SYSTEMS[name] for name in chosen if name in SYSTEMS]
+    of_text = [TEXT_SYSTEMS[name] for name in chosen if name in TEXT_SYSTEMS]
+    setup = _setup(few)
+    if by_windows:
+        store = _store(home, by_windows, few)
+        for system in by_windows:
+            own = quick(system) if few else system
+            section = _Run(own, store, home / "trials").section(output)
+            _write(output, system.name, page.section_text(section, setup), few)
+    if of_text:
+        runs = TextRun.of(settings, home, output / PICTURES, setup)
+        for each in of_text:
+            _write(output, each.name, runs.section(quick_text(each) if few else each), few)
+    return output / PAGE
+
+
+def _store(home: Path, chosen: Sequence[System], few: bool) -> Settings:
+    """The store of the reference data that systems read windows from."""
     drops = sorted({drop for system in chosen for drop in DROPS[system.name]})
     views = {recipe.view for system in chosen for recipe in system.recipes}
     if any(system.name == "equity_week_direction" for system in chosen):
         views.add(holding.VIEW)
     with step("store of the reference data") as shown:
-        settings = reference_store(
+        return reference_store(
             home / "store",
             drops,
             views,
             lambda said: shown.move(0, 1, said),
             symbols=QUICK_SYMBOLS if few else None,
         )
-    sections = [_Run(system, settings, home / "trials").section(output) for system in chosen]
-    text = page.page(sections, _setup(few))
+
+
+def _kept(file: Path, few: bool) -> tuple[sections.Kept, ...]:
+    """The sections of the page that is there.
+
+    Raises
+    ------
+    UsageError
+        It holds something else, or what a section of small parts or whole data does not go with.
+    """
+    if not file.exists():
+        return ()
+    try:
+        found = sections.parse(file.read_text(encoding="utf-8"))
+        sections.require_alike(found, is_small=few)
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from None
+    return found
+
+
+def _write(output: Path, system: str, text: str, few: bool) -> None:
+    """Put the section of a system into the page, all others staying as they are."""
+    file = output / PAGE
+    new = sections.Kept(system, text, few)
+    every = sections.merged(_kept(file, few), new, [*SYSTEMS, *TEXT_SYSTEMS])
     output.mkdir(parents=True, exist_ok=True)
-    (output / PAGE).write_text(text, encoding="utf-8")
-    return output / PAGE
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(sections.joined(page.HEAD, every), encoding="utf-8")
+    unfinished.replace(file)
 
 
 def _setup(few: bool) -> str:
@@ -218,7 +283,7 @@ class _Run:
     ) -> dict[str, str]:
         name = self.system.name
         files = {"loss by epoch, honest": f"{name}_loss.png"}
-        pictures.loss_curves(outcomes, folder / files["loss by epoch, honest"])
+        pictures.loss_curves(pictures.histories(outcomes), folder / files["loss by epoch, honest"])
         test = self._test(next(each for each in outcomes if not each.trial.is_baseline))
         series = tasks.series_of(self.system.recipes[-1])
         if honest.task == "level":

@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from db.clock import night
-from db.errors import LookbackError
+from db.errors import LookbackError, UsageError
 from db.sessions import sessions
 from db.settings import Settings
 from db.warehouse import open_warehouse
-from flows.display import new_console, print_night, print_training
+from flows.display import new_console, print_night, print_sentiment, print_training
 from flows.orchestration import STARTUP_SECONDS, configure
 from flows.progress import ConsoleProgress
 
@@ -56,10 +57,14 @@ def run_train(
     UsageError
         A model is not in the catalog.
     """
-    from models.catalog import recipes
+    from models import catalog
+    from models.text import catalog as texts
 
     for name in models:
-        recipes(name)
+        if name in texts.RECIPES:
+            texts.recipes(name, settings.profile)
+        else:
+            catalog.recipes(name)
     _require_store(settings)
     progress = ConsoleProgress(new_console(stderr=as_json))
     configure(settings.home, quiet=True)
@@ -71,6 +76,34 @@ def run_train(
         print(json.dumps(asdict(report), default=str, indent=2))
     else:
         print_training(report)
+    return int(report.exit_code)
+
+
+def run_sentiment(settings: Settings, inbox: Path | None, *, as_json: bool) -> int:
+    """Take over and score incoming texts and print what was done; returns the exit code.
+
+    Raises
+    ------
+    UsageError
+        `inbox` is no folder.
+    LookbackError
+        The run failed; one line says what was wrong.
+    """
+    began = time.perf_counter()
+    if inbox is not None and not inbox.is_dir():
+        raise UsageError(f"--inbox {inbox} is no folder")
+    _require_store(settings)
+    progress = ConsoleProgress(new_console(stderr=as_json))
+    configure(settings.home, quiet=True)
+    with progress.shown():
+        with progress.waiting("start Prefect"):
+            from flows.sentiment import sentiment
+        report = _run(sentiment, inbox=str(inbox.absolute()) if inbox else None)
+    seconds = time.perf_counter() - began
+    if as_json:
+        print(json.dumps(asdict(report) | {"whole_seconds": seconds}, default=str, indent=2))
+    else:
+        print_sentiment(report, seconds)
     return int(report.exit_code)
 
 

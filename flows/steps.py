@@ -35,15 +35,21 @@ from db.sources.source import Request, Source
 from db.staging import Staged
 from db.tables import runs
 from db.warehouse import Warehouse, open_warehouse
+from features.catalog import feature_views
+from features.evaluate import raw_inputs
 from features.materialize import Materialized, materialize
 from features.reads import RawReads
 from features.view import FeatureView
 from models import registry
-from models.catalog import recipe, recipes
+from models.catalog import RECIPES, recipe, recipes
 from models.examples import read_examples
 from models.recipes import Recipe
 from models.registry import Candidate, ModelVersion
 from models.spans import Spans, split
+from models.text import catalog as texts
+from models.text.recipes import TextRecipe
+from models.text.spans import TextSpans
+from models.text.training import fit_candidates
 from models.training import Epoch
 from signals.declaration import Signal, chosen_signals
 from signals.drift import measure_drift
@@ -51,6 +57,7 @@ from signals.latest import refresh_latest, refresh_wide
 from signals.outcomes import Joined, join_outcomes
 from signals.performance import measure
 from signals.scoring import Scored, is_due, score
+from signals.sentiment import ScoredTexts, has_texts, refresh_daily, score_daily, score_documents
 
 # Answers that will not be another one in half a minute.
 REFUSALS = (400, 401, 403, 404)
@@ -273,14 +280,66 @@ def materialize_view(
         return materialize(warehouse, view, rebuild=rebuild, move=on_entities, reads=run.reads)
 
 
+# --------------------------------------------------------------------------- texts
+
+
+@contextmanager
+def texts_alone(run: Run) -> Iterator[None]:
+    """One run at a time reads the inbox and scores texts: a night, or the hourly flow."""
+    run.settings.home.mkdir(parents=True, exist_ok=True)
+    with hold(run.settings.home, "texts", run.settings.lock_wait_seconds, run.purpose):
+        yield
+
+
+def score_texts(run: Run, move: Move) -> ScoredTexts | None:
+    """Score the texts that have no score yet; None where no signal is made of texts."""
+    declared = text_signals(run.settings)
+    if not declared:
+        return None
+    with run.work.step(), run.warehouse() as warehouse:
+        calendar = sessions(run.settings.calendar)
+        return score_documents(warehouse, declared[0].model, run.night, calendar, run.run_id, move)
+
+
+def text_signals(settings: Settings) -> list[Signal]:
+    """The signals that are made of texts, of those that nights make."""
+    return [each for each in chosen_signals(settings).values() if each.view is not None]
+
+
+def text_views() -> dict[str, FeatureView]:
+    """The feature views that are made of scored texts."""
+    return {
+        name: view
+        for name, view in feature_views().items()
+        if any(given.table == "sentiment" for given in raw_inputs(view).values())
+    }
+
+
 # --------------------------------------------------------------------------- models
 
 
 def models_without_champion(run: Run) -> list[str]:
     """Models that a signal needs and that have no version to score with."""
     with run.work.step(), run.warehouse() as warehouse:
-        wanted = dict.fromkeys(each.model for each in chosen_signals(run.settings).values())
+        chosen = chosen_signals(run.settings).values()
+        # a model of texts is needed once there is a text
+        texts = has_texts(warehouse)
+        wanted = dict.fromkeys(each.model for each in chosen if each.view is None or texts)
         return [name for name in wanted if registry.champion(warehouse, name) is None]
+
+
+def models_to_train(run: Run) -> list[str]:
+    """What a weekly training trains: all models of windows, and those that texts came in for."""
+    with run.work.step(), run.warehouse() as warehouse:
+        found = has_texts(warehouse)
+    of_texts = dict.fromkeys(each.model for each in text_signals(run.settings)) if found else {}
+    return [*RECIPES, *of_texts]
+
+
+def text_models_without_champion(run: Run) -> list[str]:
+    """The same of models that score texts."""
+    of_texts = {each.model for each in text_signals(run.settings)}
+    return [name for name in models_without_champion(run) if name in of_texts]
 
 
 def newest_session(settings: Settings) -> date | None:
@@ -309,9 +368,12 @@ def train(
     device : `cpu` or the number of a CUDA device; whatever there is if left out.
     """
     with run.work.step(), TRAININGS_AT_ONCE:
-        every = recipes(model, run.settings.profile)
-        chosen = every[:1] if only_first else every
-        candidates = _candidates(run, every, chosen, run.night, move, device)
+        if model in texts.RECIPES:
+            candidates = _text_candidates(run, model, move, only_first=only_first, device=device)
+        else:
+            every = recipes(model, run.settings.profile)
+            chosen = every[:1] if only_first else every
+            candidates = _candidates(run, every, chosen, run.night, move, device)
         with run.warehouse() as warehouse:
             return registry.register(warehouse, candidates, run.night, run.run_id)
 
@@ -374,6 +436,35 @@ def _candidates(
     return candidates
 
 
+def _text_candidates(
+    run: Run, model: str, move: Move, *, only_first: bool, device: str | None
+) -> list[Candidate]:
+    """Versions of a model of texts, from the labelled texts known at the run's cut-off."""
+
+    def on_epoch(variant: str, epoch: Epoch) -> None:
+        move(epoch.epoch, epoch.max_epochs, _losses(variant, epoch))
+
+    def failed(recipe: TextRecipe, spans: TextSpans, error: DivergedError) -> None:
+        run.miss(str(error))
+        with run.warehouse() as warehouse:
+            registry.record_failure(warehouse, recipe, spans, run.night, run.run_id, str(error))
+
+    return fit_candidates(
+        run.settings,
+        model,
+        run.night,
+        only_first=only_first,
+        progress=on_epoch,
+        failed=failed,
+        device=device,
+    )
+
+
+def _losses(variant: str, epoch: Epoch) -> str:
+    losses = f"loss {epoch.loss:.2e}, validation {epoch.val_loss:.2e}"
+    return f"{variant}, epoch {epoch.epoch}: {losses}"
+
+
 def _spans(warehouse: Warehouse, recipe: Recipe, night: Night) -> Spans:
     examples = read_examples(warehouse, recipe, night.cutoff)
     return split(examples, recipe.validation, recipe.test, recipe.train_from)
@@ -389,8 +480,7 @@ def _train_one(
     device: str | None,
 ) -> Candidate | None:
     def on_epoch(epoch: Epoch) -> None:
-        losses = f"loss {epoch.loss:.2e}, validation {epoch.val_loss:.2e}"
-        move(epoch.epoch, epoch.max_epochs, f"{recipe.variant}, epoch {epoch.epoch}: {losses}")
+        move(epoch.epoch, epoch.max_epochs, _losses(recipe.variant, epoch))
 
     try:
         return registry.train(run.settings, recipe, spans, night, beside, on_epoch, device)
@@ -407,9 +497,14 @@ def score_signal(run: Run, signal: Signal) -> Scored | None:
     """Score one signal for the run's session; None where it is not due."""
     with run.work.step(), run.warehouse() as warehouse:
         calendar = sessions(run.settings.calendar)
-        if not is_due(warehouse, signal, run.night, calendar):
+        if signal.view is not None:
+            if not has_texts(warehouse):
+                return None
+            scored = score_daily(warehouse, signal, run.night, calendar, run.run_id)
+        elif is_due(warehouse, signal, run.night, calendar):
+            scored = score(warehouse, signal, run.night, calendar, run.run_id)
+        else:
             return None
-        scored = score(warehouse, signal, run.night, calendar, run.run_id)
         if scored.problem is not None:
             run.miss(scored.problem)
         return scored
@@ -440,7 +535,7 @@ def judge_signal(
         if joined.changed_from is not None:
             measure(warehouse, signal, joined.changed_from)
         found = registry.find(warehouse, signal.model, version) if version else None
-        if found is not None:
+        if found is not None and not found.is_of_text:  # what texts are like is no window
             measure_drift(warehouse, signal, found, run.night)
         return joined
 
@@ -462,6 +557,7 @@ def publish_night(run: Run) -> tuple[Path, int]:
             # ages move on also where nothing could be scored
             refresh_latest(warehouse, sessions(run.settings.calendar), run.night.session)
             refresh_wide(warehouse)
+            refresh_daily(warehouse)
             published = publish(warehouse)
             # nobody waits for it: it shows in the next publication
             gather(warehouse, ROWS_A_NIGHT)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from db.errors import LookbackError, ShortHistoryError
@@ -22,6 +22,7 @@ from models.registry import ModelVersion
 from signals.declaration import Signal
 from signals.outcomes import Joined
 from signals.scoring import Scored
+from signals.sentiment import ScoredTexts
 
 # A vendor that was down for a moment is worth one more try after its own retries.
 FETCH_RETRIES = 1
@@ -56,6 +57,36 @@ def take_over(run: steps.Run, staged: Staged, name: str) -> tuple[Delivery, list
         return delivery, results
 
 
+def bring_in(
+    run: steps.Run,
+    catalog: Sequence[Source],
+    then: Callable[[Staged, Delivery], None] = lambda staged, delivery: None,
+) -> tuple[list[Delivery], list[tuple[str, Result]]]:
+    """Fetch sources at once, take them over one by one; a failed one leaves the others.
+
+    Parameters
+    ----------
+    catalog : the sources.
+    then : called with what was taken over, and what became of it, once it is in the store.
+    """
+    asked = zip(catalog, steps.requests(run, catalog), strict=True)
+    futures = [(source, fetch.submit(run, source, ask, source.name)) for source, ask in asked]
+    deliveries: list[Delivery] = []
+    found: list[tuple[str, Result]] = []
+    for source, future in futures:
+        try:
+            staged = future.result()
+            delivery, results = take_over(run, staged, source.name)
+            then(staged, delivery)
+        except Exception as error:  # noqa: BLE001  whatever a vendor's library raises
+            get_run_logger().error("source %s failed", source.name, exc_info=error)
+            deliveries.append(steps.give_up(run, source, error))
+            continue
+        deliveries.append(delivery)
+        found.extend((source.name, result) for result in results)
+    return deliveries, found
+
+
 @task(name="materialize", task_run_name="materialize {name}", cache_policy=NO_CACHE)
 def materialize(run: steps.Run, view: FeatureView, name: str) -> Materialized | None:
     """Bring one feature view up to date; None for one whose window no history fills yet."""
@@ -70,11 +101,19 @@ def materialize(run: steps.Run, view: FeatureView, name: str) -> Materialized | 
 
 
 def materialize_all(run: steps.Run) -> list[Materialized]:
-    """Bring every declared view up to date; one that fails is missing, the others go on."""
+    """Bring every declared view up to date but those of texts, which are scored first."""
+    of_texts = steps.text_views()
+    return materialize_views(
+        run, [view for name, view in feature_views().items() if name not in of_texts]
+    )
+
+
+def materialize_views(run: steps.Run, views: Sequence[FeatureView]) -> list[Materialized]:
+    """Bring views up to date; one that fails is missing, the others go on."""
     done = []
-    for name, view in feature_views().items():
+    for view in views:
         try:
-            found = materialize(run, view, name)
+            found = materialize(run, view, view.name)
         except LookbackError as error:
             run.miss(str(error))
             continue
@@ -114,13 +153,34 @@ def train_all(
     return trained
 
 
+@task(name="score texts", task_run_name="score texts", cache_policy=NO_CACHE)
+def score_texts(run: steps.Run) -> ScoredTexts | None:
+    """Score incoming texts one by one; None where no signal is made of texts."""
+    with step("score texts") as shown:
+        done = steps.score_texts(run, shown.move)
+        if done is None:
+            shown.detail = "no signal is made of texts"
+            return None
+        shown.detail = (
+            f"{done.documents:,} scored, {done.repeated:,} of them repeat an earlier one, "
+            f"{done.days:,} days of symbols"
+        )
+        if done.too_old:
+            shown.detail += f"; {done.too_old:,} are older than what the model learned from"
+        return done
+
+
 @task(name="score", task_run_name="score {name}", cache_policy=NO_CACHE)
 def score(run: steps.Run, signal: Signal, name: str) -> Scored | None:
     """Score one signal with its champion; None where it is not due."""
     with step(f"score {name}") as shown:
         scored = steps.score_signal(run, signal)
         if scored is None:
-            shown.detail = "not due before the last session of the week"
+            shown.detail = (
+                "no text has come in yet"
+                if signal.view is not None
+                else "not due before the last session of the week"
+            )
             return None
         shown.detail = (
             f"{scored.new} new, {scored.revised} revised, {scored.unchanged} unchanged "

@@ -12,7 +12,6 @@ from db.settings import load_settings
 from flows import steps
 from flows.report import TrainReport
 from flows.tasks import materialize_all, publish, train_all
-from models.catalog import RECIPES
 
 
 @flow(
@@ -25,7 +24,7 @@ def train(models: list[str] | None = None, device: str | None = None) -> TrainRe
 
     Parameters
     ----------
-    models : names from the catalog; None for all.
+    models : names from the catalogs; None for all that nights score with.
     device : `cpu`, or the number of a CUDA device; whatever there is if left out.
 
     Raises
@@ -38,7 +37,7 @@ def train(models: list[str] | None = None, device: str | None = None) -> TrainRe
     run = steps.Run(settings, "train", night_of(settings, calendar, steps.newest_session(settings)))
     with steps.alone(run), steps.running(run):
         materialize_all(run)
-        trained = train_all(run, models or list(RECIPES), device=device)
+        trained = train_all(run, models or steps.models_to_train(run), device=device)
         published, exit_code = publish(run)
     report = TrainReport(
         run.run_id,

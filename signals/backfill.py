@@ -17,25 +17,24 @@ from typing import TYPE_CHECKING, Literal, get_args
 import pandas as pd
 
 from db.clock import Night, past_night
-from db.errors import UsageError
+from db.errors import LookbackError, UsageError
 from db.sessions import Sessions
 from features.catalog import feature_view
 from features.windows import require_materialized
 from models.artefacts import Version
 from models.catalog import recipes
-from models.registry import ModelVersion, champion_at
+from models.registry import ModelVersion, champion, champion_at
 from signals.declaration import Signal
 from signals.scoring import (
     Imprint,
+    Reading,
     Scored,
-    newest_examples,
     published,
+    read_windows_of,
     require_no_look_ahead,
-    rows_of,
-    score_rows,
-    stands,
     write,
 )
+from signals.sentiment import read_day
 
 if TYPE_CHECKING:
     from db.warehouse import Warehouse
@@ -98,6 +97,11 @@ def plan(
     """
     if retrain not in get_args(Retrain):
         raise UsageError(f"{retrain!r} is no period; there are: {', '.join(get_args(Retrain))}")
+    if declared.view is not None:
+        view = feature_view(declared.view)
+        nights = list(due_nights(warehouse, view, sessions, calendar))
+        # texts are scored once, by a version that learned from what was out before them
+        return [Stretch(tuple(nights), _of_texts(warehouse, declared))]
     view = feature_view(recipes(declared.model, warehouse.settings.profile)[0].view)
     nights = list(due_nights(warehouse, view, sessions, calendar))
 
@@ -117,6 +121,15 @@ def plan(
             before = past_night(warehouse.settings, calendar, calendar.previous(begins))
             stretches.append(Stretch(together, None, before))
     return stretches
+
+
+def _of_texts(warehouse: Warehouse, declared: Signal) -> ModelVersion:
+    version = champion(warehouse, declared.model)
+    if version is None:
+        raise LookbackError(
+            f"{declared.name}: model {declared.model} has no champion; run: lookback sentiment"
+        )
+    return version
 
 
 def period_begins(session: date, retrain: Retrain) -> date:
@@ -158,7 +171,7 @@ def score_stretch(
     warehouse: Warehouse,
     declared: Signal,
     version: ModelVersion,
-    loaded: Version,
+    loaded: Version | None,
     nights: Sequence[Night],
     calendar: Sessions,
     imprint: Imprint,
@@ -170,6 +183,7 @@ def score_stretch(
 
     Parameters
     ----------
+    loaded : what forecasts; None of a signal of texts, which were scored as they came.
     nights : ascending; at most some dozens, so that the store is not locked for long.
     on_night : called after each night.
 
@@ -184,34 +198,27 @@ def score_stretch(
         The version learned from labels that were not known at the first night's cut-off.
     """
     require_no_look_ahead(version, nights[0])
-    recipe, view = version.made_by, feature_view(version.feature_view)
     span = (pd.Timestamp(nights[0].session), pd.Timestamp(nights[-1].session))
     known = published(warehouse, declared, version, span, imprint.role)
     unchanged, parts, problems = 0, [], []
     for night in nights:
-        examples = newest_examples(warehouse, recipe, view, night, calendar)
-        on = examples.index["as_of"] == pd.Timestamp(night.session)
-        if view.horizon_unit == "month" and not on.any():
-            continue  # a value of before was revised: no month is new
-        examples = examples.take(on.to_numpy())
-        if not len(examples):
-            problems.append(f"{night.session}: no window")
-            continue
-        if stands(known[known["as_of"] == pd.Timestamp(night.session)], examples):
-            unchanged += rows_of(examples)
+        reading: Reading | None
+        if declared.view is not None:
+            reading = read_day(warehouse, declared, version, night, calendar, imprint)
         else:
-            parts.append(
-                score_rows(
-                    warehouse.settings,
-                    declared,
-                    version,
-                    loaded,
-                    examples,
-                    night,
-                    calendar,
-                    imprint,
-                )
+            assert loaded is not None
+            reading = read_windows_of(
+                warehouse, declared, version, lambda: loaded, night, calendar, imprint
             )
+            if reading is None:
+                continue  # a value of before was revised: no month is new
+            if not reading.count:
+                problems.append(f"{night.session}: no window")
+                continue
+        if reading.stands(known[known["as_of"] == pd.Timestamp(night.session)]):
+            unchanged += reading.count
+        elif reading.count:
+            parts.append(reading.rows())
         on_night(night)
     if not parts:
         return Scored(declared.name, version.model_version, unchanged, 0, 0), problems

@@ -17,11 +17,15 @@ class Signal:
     name : of the signal.
     model : whose champion scores it.
     unit : of `value`, in words.
+    view, feature : where the model scores texts, and not windows: the view of what they said
+        by day, and the feature that the signal is.
     """
 
     name: str
     model: str
     unit: str
+    view: str | None = None
+    feature: str | None = None
 
 
 SIGNALS = {
@@ -42,6 +46,13 @@ SIGNALS = {
             "macro_path",
             model="macro_path",
             unit="change over 12 months, 1 to 12 months ahead, as in macro_outlook",
+        ),
+        Signal(
+            "sentiment_daily",
+            model="text_sentiment_finance",
+            unit="what texts say of a symbol, positive less negative, -1 to 1",
+            view="sentiment_daily",
+            feature="decayed",
         ),
     )
 }

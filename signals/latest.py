@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -169,15 +170,22 @@ def refresh_wide(warehouse: Warehouse) -> None:
             GROUP BY entity, as_of
             """
         )
-        warehouse.native.execute(
-            "COMMENT ON VIEW main.signals_wide IS "
-            "'Signals side by side: one row per (entity, as_of), the value of each signal; the "
-            "live row if there is one, else the backfill''s, of several versions the newest'"
+        comment_view(
+            warehouse,
+            "signals_wide",
+            "Signals side by side: one row per (entity, as_of), the value of each signal; the "
+            "live row if there is one, else the backfill's, of several versions the newest",
+            described,
         )
-        for column, comment in described.items():
-            warehouse.native.execute(
-                f"COMMENT ON COLUMN main.signals_wide.{_identifier(column)} IS {_text(comment)}"
-            )
+
+
+def comment_view(warehouse: Warehouse, view: str, comment: str, columns: Mapping[str, str]) -> None:
+    """Put comments on a view of schema `main` and on its columns."""
+    warehouse.native.execute(f"COMMENT ON VIEW main.{view} IS {_text(comment)}")
+    for column, said in columns.items():
+        warehouse.native.execute(
+            f"COMMENT ON COLUMN main.{view}.{_identifier(column)} IS {_text(said)}"
+        )
 
 
 def _identifier(name: str) -> str:

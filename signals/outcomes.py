@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,10 +102,13 @@ def join_outcomes(
     done = Joined(declared.name, first)
     for span in spans(warehouse, declared, first):
         rows = _scored(warehouse, declared, span)
-        parts = [
-            _judged(warehouse, version, group, night, calendar)
-            for version, group in _by_version(warehouse, declared, rows)
-        ]
+        if declared.view is not None:
+            parts = [_judged_by_returns(warehouse, rows, night, calendar)]
+        else:
+            parts = [
+                _judged(warehouse, version, group, night, calendar)
+                for version, group in _by_version(warehouse, declared, rows)
+            ]
         known = [part for part in parts if len(part)]
         if known:
             rows = pd.concat(known).assign(
@@ -199,6 +203,8 @@ def _corrected_since(
 
 def _views_of(warehouse: Warehouse, declared: Signal) -> list[str]:
     """Views that the signal's scores were made from, as far as they are materialized."""
+    if declared.view is not None:
+        return [declared.view, RETURNS_VIEW]
     return [
         name
         for name, version in warehouse.sql(
@@ -272,6 +278,55 @@ def _judged(
     return _measured(warehouse, recipe, view, found, night, calendar)
 
 
+def _judged_by_returns(
+    warehouse: Warehouse, rows: pd.DataFrame, night: Night, calendar: Sessions
+) -> pd.DataFrame:
+    """The rows of a signal of texts whose next session's return is known, with it.
+
+    The sign of what was said has a meaning of its own: it is right where the return has it.
+    """
+    bars = _known_bars(warehouse, night)
+    found = rows.assign(
+        start=0.0,
+        error=np.nan,
+        target_date=_later(calendar, rows["as_of"], rows["horizon"]),
+    ).merge(bars.rename(columns={"date": "target_date"}), on=["entity", "target_date"])
+    if found.empty:
+        return found
+    returns = partial(holding_returns, warehouse, night.cutoff, across_breaks=False)
+    found["realised"] = returns(found["entity"], found["as_of"], found["target_date"])
+    found = found[found["realised"].notna()].reset_index(drop=True)
+    found["label_return"] = found["realised"]
+    found["tradable_until"] = _later(calendar, found["tradable_from"], found["horizon"])
+    found["tradable_return"] = returns(
+        found["entity"], found["tradable_from"], found["tradable_until"]
+    )
+    found["hit"] = _right(found["value"], found["realised"])
+    return found
+
+
+def _known_bars(warehouse: Warehouse, night: Night) -> pd.DataFrame:
+    """When each session's return of a symbol was known: entity, date, `known_at`."""
+    if warehouse.one("SELECT 1 FROM main.feature_views WHERE view = ?", RETURNS_VIEW) is None:
+        return pd.DataFrame({"entity": [], "date": pd.to_datetime([]), "known_at": []})
+    return warehouse.frame(
+        f"""
+        SELECT entity, CAST(date AS TIMESTAMP) AS date, known_at
+        FROM {feature_view(RETURNS_VIEW).table}
+        WHERE known_at <= $1 AND (known_until IS NULL OR known_until > $1)
+            AND entity IN (SELECT DISTINCT entity FROM raw.sentiment)
+        """,
+        night.cutoff,
+    )
+
+
+def _right(expected: pd.Series[Any], came: pd.Series[Any]) -> pd.Series[Any]:
+    """Whether signs agree; NULL where one of them is zero."""
+    undecided = (expected == 0) | (came == 0)
+    agree: pd.Series[Any] = (np.sign(expected) == np.sign(came)).astype("boolean")
+    return agree.mask(undecided)
+
+
 def _window_dates(
     warehouse: Warehouse,
     view: FeatureView,
@@ -329,8 +384,7 @@ def _measured(
         expected = value - of_the_date["value"].transform("median")
         came = realised - of_the_date["realised"].transform("median")
         found["start"], found["error"] = 0.0, np.nan
-    undecided = (expected == 0) | (came == 0)
-    found["hit"] = (np.sign(expected) == np.sign(came)).astype("boolean").mask(undecided)
+    found["hit"] = _right(expected, came)
     found["label_return"] = np.nan
     found["tradable_return"] = np.nan
     found["tradable_until"] = pd.Series(pd.NaT, index=found.index, dtype="datetime64[us]")

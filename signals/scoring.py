@@ -60,6 +60,27 @@ class Imprint:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a night has read for a signal, not yet scored.
+
+    Attributes
+    ----------
+    count : rows of the signal that it gives: one for each entity, step ahead and target.
+    data_snapshot : content hash of the values read.
+    rows : scores it; rows of `signals`.
+    """
+
+    count: int
+    data_snapshot: str
+    rows: Callable[[], pd.DataFrame]
+
+    def stands(self, known: pd.DataFrame) -> bool:
+        """Whether the same version has published the same number of rows from these values."""
+        same = set(known["data_snapshot"]) == {self.data_snapshot}
+        return len(known) == self.count and (same or not self.count)
+
+
+@dataclass(frozen=True)
 class Scored:
     """What scoring one signal for one night did; `problem` names a champion that could not."""
 
@@ -96,34 +117,77 @@ def score(
         Neither the champion nor one before it can score; the message is the champion's.
     """
     version, loaded, problem = usable_version(warehouse, declared, night)
-    recipe = version.made_by
     view = feature_view(version.feature_view)
-    examples = newest_examples(warehouse, recipe, view, night, calendar)
+    imprint = Imprint(run_id, role)
+    examples = newest_examples(warehouse, version.made_by, view, night, calendar)
     if not len(examples):
         raise LookbackError(f"{declared.name}: {_why_no_window(warehouse, view.table, night)}")
     days = examples.index["as_of"]
-    known = published(warehouse, declared, version, (days.min(), days.max()), role)
-    name = version.model_version
-    if stands(known, examples):
-        return Scored(declared.name, name, rows_of(examples), 0, 0, problem)
-    imprint = Imprint(run_id, role)
-    rows = score_rows(
-        warehouse.settings, declared, version, loaded(), examples, night, calendar, imprint
+    reading = _reading(
+        warehouse.settings, declared, version, loaded, examples, night, calendar, imprint
     )
+    return publish_reading(
+        warehouse, declared, version, reading, (days.min(), days.max()), role, problem
+    )
+
+
+def publish_reading(
+    warehouse: Warehouse,
+    declared: Signal,
+    version: ModelVersion,
+    reading: Reading,
+    span: tuple[pd.Timestamp, pd.Timestamp],
+    role: Role,
+    problem: str | None,
+) -> Scored:
+    """Write the rows of what was read, unless they stand as they are."""
+    known = published(warehouse, declared, version, span, role)
+    name = version.model_version
+    if reading.stands(known):
+        return Scored(declared.name, name, reading.count, 0, 0, problem)
+    rows = reading.rows()
     new, revised = write(warehouse, rows, known)
     return Scored(declared.name, name, len(rows), new, revised, problem)
 
 
-def rows_of(examples: Examples) -> int:
-    """How many rows of a signal examples give: one for each entity, step ahead and target."""
+def read_windows_of(
+    warehouse: Warehouse,
+    declared: Signal,
+    version: ModelVersion,
+    loaded: Callable[[], Version],
+    night: Night,
+    calendar: Sessions,
+    imprint: Imprint,
+) -> Reading | None:
+    """The windows of a past night that end on its session; None of a month that is not new."""
+    view = feature_view(version.feature_view)
+    examples = newest_examples(warehouse, version.made_by, view, night, calendar)
+    on = (examples.index["as_of"] == pd.Timestamp(night.session)).to_numpy()
+    if view.horizon_unit == "month" and not on.any():
+        return None
+    return _reading(
+        warehouse.settings, declared, version, loaded, examples.take(on), night, calendar, imprint
+    )
+
+
+def _reading(
+    settings: Settings,
+    declared: Signal,
+    version: ModelVersion,
+    loaded: Callable[[], Version],
+    examples: Examples,
+    night: Night,
+    calendar: Sessions,
+    imprint: Imprint,
+) -> Reading:
     _, steps, targets = examples.y.shape
-    return len(examples) * int(steps * targets)
-
-
-def stands(known: pd.DataFrame, examples: Examples) -> bool:
-    """Whether these examples were scored before, by the same version from the same values."""
-    same = set(known["data_snapshot"]) == {examples.data_snapshot}
-    return same and len(known) == rows_of(examples)
+    return Reading(
+        len(examples) * int(steps * targets),
+        examples.data_snapshot,
+        lambda: score_rows(
+            settings, declared, version, loaded(), examples, night, calendar, imprint
+        ),
+    )
 
 
 def is_due(warehouse: Warehouse, declared: Signal, night: Night, calendar: Sessions) -> bool:
@@ -195,7 +259,8 @@ def require_no_look_ahead(version: ModelVersion, night: Night) -> None:
     learned = version.labels_known_at
     if learned is not None and learned >= night.cutoff:
         what = f"learned from labels known until {learned:%Y-%m-%d %H:%M} UTC"
-    elif version.cutoff > night.cutoff:
+    elif version.cutoff > night.cutoff and not version.is_of_text:
+        # a version of texts was chosen on texts that were known when its labels were
         what = f"was chosen on what was known until {version.cutoff:%Y-%m-%d %H:%M} UTC"
     else:
         return

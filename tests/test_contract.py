@@ -20,11 +20,15 @@ from sqlalchemy import JSON, Column, Table
 from sqlalchemy import types as kinds
 
 from db import tables
+from db.clock import past_night
 from db.publishing import open_published, publish, query_published
-from db.sessions import sessions
+from db.sessions import Sessions, sessions
 from db.settings import Settings, load_settings
 from db.warehouse import Warehouse, open_warehouse
+from features.catalog import feature_view
+from features.materialize import materialize
 from signals.latest import refresh_latest, refresh_wide
+from signals.sentiment import bring_days_up_to_date, refresh_daily
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_name("contract.json")
@@ -66,6 +70,7 @@ FILLED = {
     kinds.BigInteger: 1,
     kinds.Double: 0.5,
     JSON: "{}",
+    kinds.ARRAY: ["AAPL", "JPM"],
 }
 
 
@@ -182,9 +187,32 @@ def fill(warehouse: Warehouse) -> None:
         ),
     )
     calendar = sessions("XNYS")
-    warehouse.append(tables.exchange_sessions, calendar.table())
+    talk(warehouse, calendar)
     refresh_latest(warehouse, calendar, NIGHT)
     refresh_wide(warehouse)
+
+
+def talk(warehouse: Warehouse, calendar: Sessions) -> None:
+    """A text about two stocks in the morning of each session of December."""
+    rows = []
+    for session in pd.date_range("2018-12-03", "2018-12-31"):
+        if calendar.is_session(session.date()):
+            at = session.tz_localize("UTC") + timedelta(hours=15)
+            text = {"source": "inbox", "document_id": str(session.date()), "known_at": at}
+            rows.append(text | {"published_at": at, "session": session.date()})
+    put(warehouse, tables.documents, *rows)
+    put(warehouse, tables.document_sentiment, *rows)
+    night = past_night(warehouse.settings, calendar, NIGHT)
+    days = pd.DataFrame(
+        [
+            {"entity": entity, "session": pd.Timestamp(row["session"])}
+            for row in rows
+            for entity in ("AAPL", "JPM")
+        ]
+    )
+    bring_days_up_to_date(warehouse, days, "text", night, "night")
+    materialize(warehouse, feature_view("sentiment_daily"))
+    refresh_daily(warehouse)
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +221,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Sett
     settings = load_settings(home=tmp_path_factory.mktemp("contract"), profile="sample")
     with open_warehouse(settings, "test") as warehouse:
         refresh_wide(warehouse)
+        refresh_daily(warehouse)
         publish(warehouse)
         with open_published(settings) as connection:
             relations = tables_page.published_relations(connection)

@@ -14,6 +14,8 @@ from signals.report.reading import Row, rows
 
 SHOWN = 10
 CURVES_SHOWN = 2
+# What stands in the place of a backend where nothing is a network.
+BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def _version(row: Row) -> Version:
     test, other = side["test"], side["baseline_test"]
     higher = tasks.HEADLINES[recipe["task"]].higher_is_better
     better = None if test is None or other is None else (test > other) == higher and test != other
-    learns = recipe["architecture"] != "baseline"
+    learns = row["backend"] != BASELINE
     return Version(row, recipe["variant"], learns, better=better, **side)
 
 

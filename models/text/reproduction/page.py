@@ -189,14 +189,11 @@ def _mixture(manifest: Manifest) -> str:
     blend = (manifest.encoding or {}).get("blend")
     if not blend:
         return ""
-    weights = ", ".join(
-        f"{name.replace('_', ' ')} {value:.3g}"
-        for name, value in blend.items()
-        if isinstance(value, float)
-    )
+    name = blend["name"]
     return (
-        f"the network mixed with {blend['name']}, by weights that the validation texts of each "
-        f"seed choose ({weights} with seed {manifest.seed})"
+        f"the network mixed with {name}, by weights that the validation texts choose (network "
+        f"{blend['network_weight']:.3g}, {name} {blend['baseline_weight']:.3g} with seed "
+        f"{manifest.seed})"
     )
 
 

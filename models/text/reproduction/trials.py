@@ -124,17 +124,12 @@ def run(
         )
         manifest = made.manifest
     texts = spans.test.texts
-    given = beside(folder, lambda: load_folder(folder).probabilities(texts))
-    alone = None
-    if trial.recipe.blend is not None:
-        alone = beside(folder, lambda: _alone(folder, texts), ALONE)
-    return TextOutcome(
-        trial,
-        manifest,
-        given.astype("float64"),
-        alone.astype("float64") if alone is not None else None,
-        folder,
-    )
+    if trial.recipe.blend is None:
+        given = beside(folder, lambda: load_folder(folder).probabilities(texts))
+        return TextOutcome(trial, manifest, given.astype("float64"), None, folder)
+    alone = beside(folder, lambda: _alone(folder, texts), ALONE).astype("float64")
+    given = beside(folder, lambda: _mixed(folder, texts, alone))
+    return TextOutcome(trial, manifest, given.astype("float64"), alone, folder)
 
 
 def with_validation(spans: TextSpans) -> TextSpans:
@@ -147,6 +142,17 @@ def with_validation(spans: TextSpans) -> TextSpans:
 
 
 def _alone(folder: Path, texts: tuple[str, ...]) -> npt.NDArray[Any]:
+    return replace(_network(folder), blend=None).probabilities(texts)
+
+
+def _mixed(folder: Path, texts: tuple[str, ...], alone: Floats) -> npt.NDArray[Any]:
+    """What the version gives, without scoring the texts by its network once more."""
+    blend = _network(folder).blend
+    assert blend is not None
+    return blend.mixed(alone, blend.baseline.probabilities(texts)).astype("float32")
+
+
+def _network(folder: Path) -> TextNetwork:
     scorer = load_folder(folder).scorer
     assert isinstance(scorer, TextNetwork)
-    return replace(scorer, blend=None).probabilities(texts)
+    return scorer

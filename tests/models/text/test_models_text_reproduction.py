@@ -21,6 +21,7 @@ from models.text.reproduction.neutral import NeutralBand
 from models.text.reproduction.systems import TEXT_SYSTEMS, quick
 from models.text.reproduction.trials import TextTrial, with_validation
 from models.text.spans import split
+from models.text.versions import load_folder
 
 CLASSES = ("negative", "positive")
 
@@ -90,6 +91,8 @@ def test_a_finished_trial_is_taken_up_and_one_of_other_texts_is_not(
     # the network is mixed with NB-SVM, and stands without it as well
     np.testing.assert_array_equal(again.alone, first.alone)
     assert not np.array_equal(first.alone, first.probabilities)
+    served = load_folder(first.folder).probabilities(spans.test.texts)
+    np.testing.assert_array_equal(served, first.probabilities.astype("float32"))
     figures = evaluate_classes(first.probabilities, spans.test.labels, spans.test.classes)
     assert figures["accuracy"] == trained.manifest.metrics["accuracy"]
 

@@ -123,8 +123,10 @@ def _signals(settings: Settings) -> Iterator[Finding]:
         "SELECT signal, any_value(horizon_unit), max(as_of), min(age) FROM signals_latest "
         "GROUP BY signal ORDER BY signal",
     )
+    of_texts = _signals_of_texts(settings)
     for name, unit, as_of, age in rows:
-        late = age > SESSIONS_BETWEEN[unit]
+        # a day without a text is no defect; feeds and the inbox are looked at as sources
+        late = age > SESSIONS_BETWEEN[unit] and name not in of_texts
         yield Finding(
             "missing" if late else "good",
             f"signal {name}",
@@ -132,12 +134,21 @@ def _signals(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _signals_of_texts(settings: Settings) -> set[str]:
+    from signals.declaration import chosen_signals
+
+    return {name for name, each in chosen_signals(settings).items() if each.view is not None}
+
+
 def _watched(settings: Settings) -> Iterator[Finding]:
     """Signals that were never scored, have become weak, or see what they were not trained on."""
     from signals import watch
     from signals.declaration import chosen_signals
 
-    for each in watch.never_scored(settings, chosen_signals(settings).keys()):
+    wanted = set(chosen_signals(settings))
+    if not query_published(settings, "SELECT 1 FROM raw.documents LIMIT 1")[1]:
+        wanted -= _signals_of_texts(settings)  # nothing that they could be made of has come in
+    for each in watch.never_scored(settings, sorted(wanted)):
         yield Finding("missing", f"signal {each.signal}", each.problem)
     for each in (*watch.weakened(settings), *watch.drifted(settings)):
         yield Finding("warning", f"signal {each.signal}", each.problem)

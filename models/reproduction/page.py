@@ -284,7 +284,8 @@ KEYS = ("mae", "mase")
 
 def _series(measured: Measured) -> list[str]:
     first = next(iter(measured.forecasters.values()))
-    return list(first.metrics[0]["series"])
+    # by name: a trial that is taken up has them in another order than one just made
+    return sorted(first.metrics[0]["series"])
 
 
 def _by_horizon(measured: Measured) -> str:

@@ -241,7 +241,8 @@ def print_version(shown: dict[str, Any]) -> None:
     if shown["spans"].get("corpora"):
         columns = ["name", "texts", "published", "licence"]
         rows = [[row[name] for name in columns] for row in shown["spans"]["corpora"]]
-        print_table(columns, rows, "learned from", console)
+        rows += [[name, None, None, licence] for name, licence in shown["borrowed"]]
+        print_table(columns, rows, "learned from, and what is in it", console)
     sides = {"this version": shown["metrics"], **shown["baselines"]}
     numbers = [name for name, value in shown["metrics"].items() if is_figure(value)]
     rows = [[name, *(side.get(name) for side in sides.values())] for name in numbers]

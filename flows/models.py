@@ -14,6 +14,7 @@ from db.settings import Settings
 from db.warehouse import open_warehouse
 from models import artefacts, registry, tasks
 from models import training_process as training
+from models.text.recipes import TASK, TextRecipe
 
 VERSIONS = """
     SELECT model, model_version, stage, status, parameters, recipe, metrics, baselines,
@@ -80,7 +81,8 @@ def show_version(settings: Settings, model: str, version: str | None) -> dict[st
     -------
     dict
         `lineage`, `recipe`, `spans`, `metrics`, `baselines` (name -> metrics), `layers`,
-        `history` (loss by epoch), `loss_curve` (path of a picture, or None), `promotions`.
+        `history` (loss by epoch), `loss_curve` (path of a picture, or None), `promotions`;
+        `borrowed`: name and licence of vectors and dictionaries in a version of text.
 
     Raises
     ------
@@ -109,10 +111,15 @@ def show_version(settings: Settings, model: str, version: str | None) -> dict[st
     shown |= {"lineage": {name: row[name] for name in LINEAGE}}
     for name in ("recipe", "spans", "metrics", "baselines"):
         shown[name] = json.loads(row[name])
-    shown |= {"layers": [], "history": {}, "loss_curve": None}
+    borrowed = TextRecipe.from_json(shown["recipe"]).borrowed if _is_of_text(shown) else ()
+    shown |= {"layers": [], "history": {}, "loss_curve": None, "borrowed": borrowed}
     if row["artefact"] is not None:
         shown |= _artefact(settings.home / "models" / row["artefact"], row["artefact_sha256"])
     return shown | {"promotions": [dict(zip(columns, each, strict=True)) for each in changes]}
+
+
+def _is_of_text(shown: dict[str, Any]) -> bool:
+    return bool(shown["recipe"]["task"] == TASK)
 
 
 def _artefact(folder: Path, sha256: str) -> dict[str, Any]:

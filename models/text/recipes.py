@@ -10,6 +10,7 @@ from db.errors import UsageError
 from models.recipes import Schedule
 from models.text.corpora import THREE_CLASSES, TWO_CLASSES
 from models.text.tokens import HEADLINES, UNKNOWN, Pad, Rules
+from models.text.vectors import GLOVE_LICENCE
 
 TASK: Literal["sentiment"] = "sentiment"
 # What text versions read, where others have a feature view.
@@ -18,6 +19,11 @@ DOCUMENTS = "documents"
 Learns = Literal["classes", "ratings"]
 Keep = Literal["first", "last", "ends"]
 TUPLES = ("corpora", "start", "classes", "buckets", "baselines")
+# Dictionaries that are in columns of words, and baselines by themselves: their terms.
+LEXICONS = {
+    "vader": "MIT",
+    "loughran_mcdonald": "free for research; commercial use needs the authors' licence",
+}
 BASELINES = ("majority", "vader", "loughran_mcdonald", "logistic", "nb_svm")
 
 
@@ -149,6 +155,13 @@ class TextRecipe:
     def view(self) -> str:
         """What it reads."""
         return DOCUMENTS
+
+    @property
+    def borrowed(self) -> tuple[tuple[str, str], ...]:
+        """What else is in a version beside its corpora: name and licence of each."""
+        vectors = ((self.vectors, GLOVE_LICENCE),) if self.vectors else ()
+        named = [name for name in LEXICONS if self.lexicons or self.variant == name]
+        return (*vectors, *((name, LEXICONS[name]) for name in named))
 
     @property
     def lengths(self) -> tuple[int, ...]:

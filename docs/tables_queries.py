@@ -155,7 +155,7 @@ SIGNALS_LATEST = Table(
             SELECT signal, entity, as_of, round(value, 4) AS value, round(q05, 4) AS q05,
                 round(q95, 4) AS q95, tradable_from, age
             FROM signals_latest
-            WHERE horizon = 1 AND signal <> 'equity_week_direction'
+            WHERE horizon = 1 AND rank IS NULL
             ORDER BY signal, entity;
             """,
         ),
@@ -199,6 +199,7 @@ SIGNALS_WIDE = Table(
                 SELECT as_of, entity, round(equity_week_direction, 4) AS score
                 FROM signals_wide
                 WHERE entity IN ('AAPL', 'JPM', 'XOM') AND as_of >= '2018-12-01'
+                    AND equity_week_direction IS NOT NULL
             )
             ON entity IN ('AAPL', 'JPM', 'XOM') USING any_value(score)
             ORDER BY as_of;
@@ -247,12 +248,13 @@ SIGNALS_AS_OF = Table(
             """,
         ),
         _query(
-            "What had come to it by the evening of 2 January in New York?",
+            "What had come to the series by the evening of 2 January in New York?",
             """
             SELECT signal, entity, as_of, horizon, round(value, 2) AS value, published_at
             FROM signals_as_of(TIMESTAMPTZ '2019-01-02 23:00:00-05')
             ANTI JOIN signals_as_of(TIMESTAMPTZ '2018-12-29 12:00:00+00')
                 USING (signal, entity, as_of, horizon, model_version, role)
+            WHERE rank IS NULL
             ORDER BY published_at, signal;
             """,
         ),
@@ -809,9 +811,8 @@ DOCUMENT_SENTIMENT = Table(
         _query(
             "What was out at noon in New York, and nothing of the afternoon?",
             """
-            SELECT unnest(entities) AS entity, count(*) AS texts,
-                round(avg(sentiment), 3) AS sentiment
-            FROM document_sentiment
+            SELECT entity, count(*) AS texts, round(avg(sentiment), 3) AS sentiment
+            FROM (SELECT *, unnest(entities) AS entity FROM document_sentiment)
             WHERE session = '2018-12-28' AND known_at <= TIMESTAMPTZ '2018-12-28 17:00:00+00'
             GROUP BY entity
             ORDER BY texts DESC, entity

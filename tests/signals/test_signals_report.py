@@ -135,7 +135,7 @@ class Shelf:
                     "data_snapshot": "snapshot",
                     "cutoff": utc(date(2018, 1, 2)),
                     "seed": 1,
-                    "backend": "none",
+                    "backend": "baseline" if recipe["architecture"] == "baseline" else "jax",
                     "parameters": 3,
                     "spans": "{}",
                     "metrics": json.dumps({"auc_within_date": 0.53}),

@@ -253,7 +253,7 @@ def test_one_moment_before_the_cutoff_is_allowed(desk, model):
 
 
 def test_what_never_learned_may_score_from_when_it_was_chosen(desk):
-    values = dict.fromkeys(ModelVersion.__dataclass_fields__) | {"labels_known_at": None}
+    values = dict.fromkeys(ModelVersion.__dataclass_fields__) | {"recipe": {"task": "level"}}
     rule = ModelVersion(**values | {"cutoff": desk.cutoff(FRIDAY)})
     require_no_look_ahead(rule, desk.night(FRIDAY))
     with pytest.raises(LookAheadError, match="was chosen on what was known until 2018-12-15 03:00"):

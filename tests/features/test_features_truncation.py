@@ -137,8 +137,31 @@ def delivered(prices, levels, calendar, seed):
             "bars": bars,
             "corporate_actions": pd.concat(actions).assign(source="test"),
             "price_breaks": breaks,
+            "sentiment": _talk(first, np.random.default_rng(seed + 1)),
         }
     )
+
+
+def _talk(bars, chance):
+    """Days of texts about the symbols; some have a later state, known in the evening."""
+    talked = bars[["entity", "session", "known_at"]][chance.random(len(bars)) < 0.1]
+    count = chance.integers(1, 5, len(talked))
+    said = chance.uniform(-1, 1, len(talked))
+    days = talked.assign(
+        source="test",
+        documents=count,
+        sentiment=said,
+        dispersion=0.1,
+        novelty=count * 0.5,
+        novel_sentiment=said,
+        model_version="v1",
+    )
+    later = days[chance.random(len(days)) < 0.05]
+    changed = later.assign(
+        novel_sentiment=-later["novel_sentiment"],
+        known_at=later["known_at"] + pd.Timedelta(hours=2),
+    )
+    return pd.concat([days, changed])
 
 
 def _sp500(levels):

@@ -635,6 +635,17 @@ def all_views(raw):
             resolved=sessions[-185],
             entity=entity,
         )
+    talked = bars[chance.random(len(bars)) < 0.2]
+    raw.append_days(
+        talked[["entity", "session"]].assign(
+            documents=1,
+            sentiment=0.1,
+            dispersion=0.0,
+            novelty=1.0,
+            novel_sentiment=chance.uniform(-1, 1, len(talked)),
+            known_at=AfterClose(0).known_at(talked["session"], raw.calendar),
+        )
+    )
     return [view for view in feature_views().values() if "macro" not in view.name], days
 
 

@@ -118,15 +118,7 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
         "signals_latest",
         console,
     )
-    for line in report.missing:
-        console.print(f"[yellow]missing[/] {escape(line)}", highlight=False, soft_wrap=True)
-    console.print(
-        f"published {report.published}\n"
-        f"Lookback's own work {report.seconds:.1f} s, in all {whole_seconds:.1f} s "
-        f"(Prefect's start and bookkeeping included); exit code {report.exit_code}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    _print_end(report, whole_seconds, console)
 
 
 def print_sentiment(report: SentimentReport, whole_seconds: float) -> None:
@@ -166,6 +158,13 @@ def print_sentiment(report: SentimentReport, whole_seconds: float) -> None:
         print_table(
             columns, rows, f"sentiment_daily from {report.newest[0]['session']} on", console
         )
+    _print_end(report, whole_seconds, console)
+
+
+def _print_end(
+    report: NightReport | SentimentReport, whole_seconds: float, console: Console
+) -> None:
+    """Print what is missing, where it was published, how long it took."""
     for line in report.missing:
         console.print(f"[yellow]missing[/] {escape(line)}", highlight=False, soft_wrap=True)
     console.print(

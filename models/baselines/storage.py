@@ -59,17 +59,10 @@ def load(folder: Path) -> Baseline:
         A file is missing, or is not one that `save` writes.
     """
     path = folder / DOCUMENT
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _refused(path, "is missing") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise _refused(path, f"cannot be read ({type(error).__name__})") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise _refused(path, f"is no baseline of format {FORMAT}")
+    document = read_document(path, FORMAT)
     name, task = str(document.get("name")), str(document.get("task"))
     if (task, name) not in {(task, name) for task, names in NAMES.items() for name in names}:
-        raise _refused(path, f"is of an unknown baseline {name!r} for task {task!r}")
+        raise refused(path, f"is of an unknown baseline {name!r} for task {task!r}")
     kind = KINDS[name]
     try:
         given = {"name": name, "task": task, **_checked(kind, document.get("learned"))}
@@ -77,8 +70,32 @@ def load(folder: Path) -> Baseline:
             given["estimator"] = _estimator(folder / ESTIMATOR, document)
         baseline: Baseline = kind(**given)
     except ValueError as error:
-        raise _refused(path, f"does not hold what {name} learns ({error})") from None
+        raise refused(path, f"does not hold what {name} learns ({error})") from None
     return baseline
+
+
+def read_document(path: Path, form: str) -> dict[str, Any]:
+    """What a baseline's JSON file says.
+
+    Parameters
+    ----------
+    path : of the file.
+    form : name of the format that it must have.
+
+    Raises
+    ------
+    RegistryError
+        The file is missing, or of another format.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise refused(path, "is missing") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise refused(path, f"cannot be read ({type(error).__name__})") from None
+    if not isinstance(document, dict) or document.get("format") != form:
+        raise refused(path, f"is no baseline of format {form}")
+    return document
 
 
 def weights_sha256(baseline: Baseline) -> str:
@@ -129,11 +146,11 @@ def _estimator(path: Path, document: dict[str, Any]) -> Any:
 
     written = document.get("scikit-learn")
     if _minor(written) != _minor(sklearn.__version__):
-        raise _refused(path, f"is of scikit-learn {written}, this is {sklearn.__version__}")
+        raise refused(path, f"is of scikit-learn {written}, this is {sklearn.__version__}")
     try:
         estimator = skops.io.load(path, trusted=list(TRUSTED))
     except FileNotFoundError:
-        raise _refused(path, "is missing") from None
+        raise refused(path, "is missing") from None
     # of a foreign file anything may be wrong; types that are not trusted are a TypeError
     except (
         BadZipFile,
@@ -145,10 +162,10 @@ def _estimator(path: Path, document: dict[str, Any]) -> Any:
         ImportError,
     ) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _refused(path, f"cannot be read safely ({reason})") from None
+        raise refused(path, f"cannot be read safely ({reason})") from None
     columns = document["learned"]["columns"]
     if type(estimator) is not estimator_of(document["task"]) or estimator.n_features_in_ != columns:
-        raise _refused(path, f"does not hold the trees of {DOCUMENT}")
+        raise refused(path, f"does not hold the trees of {DOCUMENT}")
     return estimator
 
 
@@ -156,5 +173,6 @@ def _minor(version: object) -> list[str]:
     return str(version).split(".")[:2]
 
 
-def _refused(path: Path, reason: str) -> RegistryError:
+def refused(path: Path, reason: str) -> RegistryError:
+    """The error for a file that is not what it should be."""
     return RegistryError(f"{path} {reason}; roll back to another version or train it again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,10 @@ from models.text.spans import Part, TextSpans, split
 from models.text.tokens import KERAS, KERAS_IMDB, REVIEWS
 from models.text.vectors import Vectors
 
-# A dictionary that comes with the extra `lexicons`, and the columns that lexicons give a word.
-LEXICON, LEXICON_COLUMNS = "loughran_mcdonald", 2
+# Dictionaries that come with an extra, and the columns that the lexicons give a word.
+OPTIONAL, LEXICON_COLUMNS = tuple(baselines.OPTIONAL), 2
+# The paper and the code of VADER (ICWSM, Ann Arbor); the Journal of Finance of February 2011.
+PUBLIC_SINCE = {"vader": date(2014, 6, 1), "loughran_mcdonald": date(2011, 2, 1)}
 # Files that are looked for in the folder of corpora.
 FILES = {
     "imdb": "imdb_reviews*.parquet",
@@ -252,7 +254,7 @@ def read_spans(
     if not known:
         raise TrainingError(_none(settings, recipe, there, cutoff))
     before = [name for name in recipe.start if is_there(settings, name) and _is_known(name, cutoff)]
-    changed = _as_installed(recipe).with_changes(
+    changed = _with_known_lexicons(recipe, cutoff).with_changes(
         corpora=tuple(known),
         start=tuple(before),
         start_epochs=recipe.start_epochs if before else 0,
@@ -262,14 +264,16 @@ def read_spans(
     return changed, split(changed, parts, start)
 
 
-def _as_installed(recipe: TextRecipe) -> TextRecipe:
-    """The recipe without the Loughran-McDonald dictionary where its package is not installed."""
-    if baselines.is_installed(LEXICON):
+def _with_known_lexicons(recipe: TextRecipe, cutoff: datetime) -> TextRecipe:
+    """The recipe without dictionaries that are not installed, or were not public by a cut-off."""
+    missing = {name for name in OPTIONAL if not baselines.is_installed(name)}
+    missing |= {name for name, since in PUBLIC_SINCE.items() if since >= cutoff.date()}
+    if not missing:
         return recipe
     layers = dict(recipe.layers)
     if recipe.lexicons and layers.get("added"):
         layers["embedding"] -= LEXICON_COLUMNS
-    others = tuple(name for name in recipe.baselines if name != LEXICON)
+    others = tuple(name for name in recipe.baselines if name not in missing)
     return recipe.with_changes(baselines=others, lexicons=False, layers=layers)
 
 

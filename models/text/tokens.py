@@ -384,25 +384,3 @@ class Tokens:
                 "version or train it again"
             ) from None
         return cls(rules, tuple(vocabulary))
-
-
-def hashed_bigrams(padded: Numbers, buckets: int) -> Numbers:
-    """A number for each token and the one before it: int32 (n, length), 0 where there is none.
-
-    Parameters
-    ----------
-    padded : int32 (n, length), of `Tokens.encode`.
-    buckets : numbers run from 1 to this; pairs that share one are taken for the same.
-
-    References
-    ----------
-    A. Joulin et al., "Bag of Tricks for Efficient Text Classification", EACL 2017 (hashed
-    bigrams); D. Knuth, "The Art of Computer Programming" 3, 6.4 (multiplicative hashing).
-    """
-    before, after = padded[:, :-1].astype(np.uint64), padded[:, 1:].astype(np.uint64)
-    golden = np.uint64(0x9E3779B97F4A7C15)
-    mixed = (before * golden + after) * golden
-    numbers = ((mixed >> np.uint64(32)) % np.uint64(buckets)).astype(np.int32) + 1
-    pairs = np.zeros_like(padded)
-    pairs[:, 1:] = np.where((padded[:, :-1] != PADDING) & (padded[:, 1:] != PADDING), numbers, 0)
-    return pairs

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from db.errors import RegistryError
+from models.baselines.storage import read_document, refused
 from models.text.baselines.baseline import TextBaseline
 from models.text.baselines.catalog import KINDS
 
@@ -53,24 +54,17 @@ def load(folder: Path) -> TextBaseline:
         A file is missing, or is not one that `save` writes.
     """
     path = folder / DOCUMENT
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _refused(path, "is missing") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise _refused(path, f"cannot be read ({type(error).__name__})") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise _refused(path, f"is no baseline of text of format {FORMAT}")
+    document = read_document(path, FORMAT)
     name, classes = document.get("name"), document.get("classes")
     if name not in KINDS:
-        raise _refused(path, f"is of an unknown baseline {name!r}")
+        raise refused(path, f"is of an unknown baseline {name!r}")
     if not isinstance(classes, list) or not all(isinstance(each, str) for each in classes):
-        raise _refused(path, "has no list of classes")
+        raise refused(path, "has no list of classes")
     arrays = _arrays(folder / ARRAYS, document.get("arrays"))
     try:
         return KINDS[name].from_parts(name, tuple(classes), document["learned"], arrays)
     except (ValueError, KeyError, TypeError, AttributeError, RegistryError) as error:
-        raise _refused(path, f"does not hold what {name} learns ({error!s:.80})") from None
+        raise refused(path, f"does not hold what {name} learns ({error!s:.80})") from None
 
 
 def weights_sha256(baseline: TextBaseline) -> str:
@@ -92,12 +86,8 @@ def _arrays(path: Path, names: object) -> Mapping[str, npt.NDArray[Any]]:
         with np.load(path, allow_pickle=False) as file:
             return {str(name): file[str(name)] for name in names}
     except FileNotFoundError:
-        raise _refused(path, "is missing") from None
+        raise refused(path, "is missing") from None
     # of a foreign file anything may be wrong
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _refused(path, f"cannot be read safely ({reason})") from None
-
-
-def _refused(path: Path, reason: str) -> RegistryError:
-    return RegistryError(f"{path} {reason}; roll back to another version or train it again")
+        raise refused(path, f"cannot be read safely ({reason})") from None

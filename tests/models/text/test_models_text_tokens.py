@@ -19,7 +19,6 @@ from models.text.tokens import (
     UNKNOWN,
     Rules,
     Tokens,
-    hashed_bigrams,
 )
 
 TEXTS = (
@@ -164,26 +163,6 @@ def test_texts_cut_in_parts_have_the_same_numbers(monkeypatch):
 def test_counts_are_of_rows():
     tokens = Tokens.fit(TEXTS, 4)
     assert tokens.counts(TEXTS).tolist() == [0, 9, 4, 2]
-
-
-def test_bigrams_are_of_two_tokens_that_are_there():
-    padded = np.array([[0, 5, 6, 5, 6, 0], [6, 5, 0, 0, 0, 0]], np.int32)
-    pairs = hashed_bigrams(padded, 1_000)
-    assert (pairs != 0).tolist() == [
-        [False, False, True, True, True, False],
-        [False, True, False, False, False, False],
-    ]
-    assert pairs[0, 2] == pairs[0, 4] != pairs[0, 3] == pairs[1, 1]
-    assert pairs.max() <= 1_000
-
-
-def test_bigrams_spread_over_the_buckets():
-    first, second = np.meshgrid(np.arange(2, 102), np.arange(2, 102))
-    padded = np.stack([first.ravel(), second.ravel()], axis=1).astype(np.int32)
-    filled = np.bincount(hashed_bigrams(padded, 1_000)[:, 1], minlength=1_001)[1:]
-    # 10,000 pairs, 10 a bucket; a chance of 1e-7 or so that one bucket of a fair hash has more
-    assert filled.min() > 0
-    assert filled.max() < 30
 
 
 def test_tokens_come_back_from_json():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -20,16 +22,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A LOOKBACK_HOME and a PREFECT_HOME for every test; no setting leaks in."""
-    for name in [name for name in os.environ if name.startswith("LOOKBACK_")]:
-        if name != "LOOKBACK_REFERENCE_DATA":
-            monkeypatch.delenv(name)
+def own_home(tmp_path: Path) -> Iterator[Path]:
+    """A LOOKBACK_HOME and a PREFECT_HOME for every test; no setting leaks in, or out.
+
+    What a command sets for its own process, as `lookback reproduce` does the Keras backend,
+    ends with the test that ran it.
+    """
     home = tmp_path / "home"
-    monkeypatch.setenv("LOOKBACK_HOME", str(home))
-    monkeypatch.setenv("LOOKBACK_CONFIG", str(tmp_path / "lookback.toml"))
-    monkeypatch.setenv("PREFECT_HOME", str(home / "prefect"))
-    return home
+    with patch.dict(os.environ):
+        for name in [name for name in os.environ if name.startswith("LOOKBACK_")]:
+            if name != "LOOKBACK_REFERENCE_DATA":
+                del os.environ[name]
+        os.environ["LOOKBACK_HOME"] = str(home)
+        os.environ["LOOKBACK_CONFIG"] = str(tmp_path / "lookback.toml")
+        os.environ["PREFECT_HOME"] = str(home / "prefect")
+        yield home
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from models.text.reproduction import page, pictures, systems
 from models.text.reproduction.figures import beside_networks, measure, of_two_classes
 from models.text.reproduction.neutral import NeutralBand
 from models.text.reproduction.systems import TextSystem
-from models.text.reproduction.trials import TextOutcome, TextTrial, run, with_validation
+from models.text.reproduction.trials import TextOutcome, TextTrial, run
 from models.text.spans import Part, TextSpans, joined, split
 from models.text.vectors import Vectors
 from models.training import Epoch
@@ -163,7 +163,7 @@ class TextRun:
             for name, measured, pairs in (
                 ("on the fixed split", fixed, splits[:1]),
                 ("in the folds", by_fold, splits),
-                ("on the tweets", tweets, [(with_validation(spans).train, spans.test)]),
+                ("on the tweets", tweets, [(spans.for_baseline().train, spans.test)]),
             ):
                 scored, bands[name] = self._scored_by(of_films, label, pairs)
                 beside.append(beside_networks(measured, scored))

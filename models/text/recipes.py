@@ -139,6 +139,8 @@ class TextRecipe:
             raise self.wrong("vector_words need vectors")
         if self.blend is not None and self.blend not in BASELINES:
             raise self.wrong(f"blend is one of {', '.join(BASELINES)}, not {self.blend!r}")
+        if self.blend is not None and not self.validation:
+            raise self.wrong("blend needs validation texts, which choose its weights")
         if not 0 <= self.validation < 1 or self.members < 1:
             raise self.wrong("validation is a share, and there is at least one member")
 

@@ -85,6 +85,16 @@ class TextSpans:
         seen = [self.train, self.validation, *([self.start] if self.start else [])]
         return np.unique(np.concatenate([hashes(part.texts) for part in seen]))
 
+    def for_baseline(self) -> TextSpans:
+        """Spans of what stops on nothing: it learns from the validation texts, too.
+
+        Those of the chapter stay as they are: there the test texts are stopped on.
+        """
+        if self.validation is self.test:
+            return self
+        both = joined([self.train, self.validation], self.train.classes)
+        return replace(self, train=both, start=None)
+
     def described(self) -> dict[str, Any]:
         """For a manifest: texts and labels of each span, and where they come from."""
         spans = {name: getattr(self, name) for name in ("train", "validation", "test")}

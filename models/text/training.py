@@ -62,7 +62,8 @@ def train(
     vectors : Vectors, optional
         That the words come with, if the recipe says so.
     blended : TextBaseline, optional
-        What the recipe mixes the network with, fitted on the same texts; fitted here if left out.
+        What the recipe mixes the network with, fitted on `spans.for_baseline()`; fitted here if
+        left out.
     beside : mapping, optional
         Figures of the baselines on the same texts, for the manifest.
     progress, device, threads :
@@ -268,8 +269,9 @@ def _manifest(
     network = versions.network_in(work, recipe.classes, described)
     files: tuple[str, ...] = (*runs.ARTEFACT_FILES, ENCODING, LEARNED)
     if recipe.blend is not None:
-        other = blended or baselines.fit(recipe.blend, spans.train, recipe.seed)
-        blend = _blend(network, other, spans.validation)
+        whole = spans.for_baseline().train
+        other = blended or baselines.fit(recipe.blend, whole, recipe.seed)
+        blend = replace(_blend(recipe.blend, network, spans, recipe.seed), baseline=other)
         files += baselines.save(other, work)
         described["blend"] = {
             "name": recipe.blend,
@@ -294,9 +296,14 @@ def _manifest(
     )
 
 
-def _blend(network: TextNetwork, other: Scorer, validation: Corpus) -> Blend:
-    ours, theirs = (each.probabilities(validation.texts) for each in (network, other))
-    return Blend.fit(other, ours, theirs, validation.labels)
+def _blend(name: str, network: TextNetwork, spans: TextSpans, seed: int) -> Blend:
+    """How a baseline is mixed in, chosen on the validation texts.
+
+    For the choice it has not learned from them; what is mixed in the end has, as it stops on none.
+    """
+    apart = baselines.fit(name, spans.train, seed)
+    texts, labels = spans.validation.texts, spans.validation.labels
+    return Blend.fit(apart, network.probabilities(texts), apart.probabilities(texts), labels)
 
 
 def measured(scorer: Scorer, test: Corpus) -> dict[str, Any]:
@@ -427,6 +434,7 @@ def fit_candidates(
 
 
 def _baseline(settings: Settings, recipe: TextRecipe, spans: TextSpans, night: Night) -> Candidate:
+    spans = spans.for_baseline()
     return registry.candidate(
         settings, recipe, spans, night, lambda folder: fit_baseline(recipe, spans, folder)
     )

@@ -19,7 +19,7 @@ from models.encoding import Floats
 from models.reproduction.trials import ProtocolName, beside, taken_up
 from models.text import training
 from models.text.recipes import BASELINES, TextRecipe
-from models.text.spans import TextSpans, joined
+from models.text.spans import TextSpans
 from models.text.vectors import Vectors
 from models.text.versions import TextNetwork, load_folder
 from models.training import Epoch
@@ -104,7 +104,7 @@ def run(
     """
     folder = trial.folder(root)
     if trial.is_baseline:
-        spans = with_validation(spans)
+        spans = spans.for_baseline()
     elif vectors is not None:
         spans = spans.with_vectors(vectors)
     manifest = taken_up(
@@ -130,15 +130,6 @@ def run(
     alone = beside(folder, lambda: _alone(folder, texts), ALONE).astype("float64")
     given = beside(folder, lambda: _mixed(folder, texts, alone))
     return TextOutcome(trial, manifest, given.astype("float64"), alone, folder)
-
-
-def with_validation(spans: TextSpans) -> TextSpans:
-    """Spans whose training texts are those that are stopped on, too."""
-    if spans.validation is spans.test:
-        return spans
-    return replace(
-        spans, train=joined([spans.train, spans.validation], spans.train.classes), start=None
-    )
 
 
 def _alone(folder: Path, texts: tuple[str, ...]) -> npt.NDArray[Any]:

@@ -45,6 +45,7 @@ def test_a_recipe_of_windows_is_none_of_text(recipe):
         ({"vector_words": 5}, "vector_words need vectors"),
         ({"validation": 1.0}, "validation is a share"),
         ({"blend": "guess"}, "blend is one of"),
+        ({"validation": 0.0}, "blend needs validation texts"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(recipe, changes, reason):

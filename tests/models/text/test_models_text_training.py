@@ -11,14 +11,14 @@ import pytest
 from db.errors import DivergedError, RegistryError, TrainingError
 from models import artefacts
 from models.artefacts import MANIFEST
-from models.text import training
+from models.text import baselines, training
 from models.text.catalog import recipe as recipe_of
 from models.text.corpora import TWO_CLASSES, split_off
 from models.text.evaluation import losses
 from models.text.spans import hashes, joined, split
 from models.text.tokens import UNKNOWN
 from models.text.vectors import Vectors
-from models.text.versions import load_folder
+from models.text.versions import Blend, load_folder
 from models.training import work_folder
 
 
@@ -63,16 +63,23 @@ def test_every_epoch_is_reported(epochs, trained):
     assert trained.manifest.best_epoch == epochs[-1].best_epoch
 
 
-def test_a_blend_has_the_weights_that_the_validation_texts_choose(trained, spans):
+def test_a_blend_has_the_weights_that_the_validation_texts_choose(trained, recipe, spans):
+    """For the choice the baseline has not learned from them; the one that is mixed in has."""
     version = load_folder(trained.folder)
     described, scorer = trained.manifest.encoding["blend"], version.scorer
     blend = scorer.blend
     assert described["name"] == blend.baseline.name == "nb_svm"
     assert described["network_weight"] == blend.network_weight
     assert described["baseline_weight"] == blend.baseline_weight
+    apart, whole = (
+        baselines.fit("nb_svm", learned, recipe.seed)
+        for learned in (spans.train, spans.for_baseline().train)
+    )
+    assert len(spans.for_baseline().train) == len(spans.train) + len(spans.validation)
+    assert baselines.weights_sha256(blend.baseline) == baselines.weights_sha256(whole)
 
     def loss(corpus, network_weight, baseline_weight):
-        mixing = replace(blend, network_weight=network_weight, baseline_weight=baseline_weight)
+        mixing = Blend(apart, network_weight, baseline_weight)
         said = replace(scorer, blend=mixing).probabilities(corpus.texts)
         return losses(said, corpus.labels).mean()
 
@@ -237,7 +244,9 @@ def test_spans_share_no_text(make_corpus, recipe):
 
 
 def test_the_book_stops_on_what_it_is_measured_on(make_corpus, recipe):
-    spans = split(recipe.with_changes(validation=0.0), [split_off(make_corpus(300, seed=1))])
+    spans = split(
+        recipe.with_changes(validation=0.0, blend=None), [split_off(make_corpus(300, seed=1))]
+    )
     assert spans.validation is spans.test
 
 

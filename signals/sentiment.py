@@ -116,7 +116,7 @@ def score_documents(
     for begin in range(0, waiting, TEXTS_AT_ONCE):
         assert version is not None
         loaded = loaded or load_text(warehouse.settings, version)
-        texts = _texts(warehouse, begin, TEXTS_AT_ONCE)
+        texts = _texts(warehouse, night, begin, TEXTS_AT_ONCE)
         rows = _scored(warehouse, texts, version, loaded, night, calendar, run_id)
         with warehouse.transaction():
             _append(warehouse, rows)
@@ -165,8 +165,8 @@ def _waiting(warehouse: Warehouse, night: Night, since: datetime | None) -> tupl
     return int(waiting), int(too_old)
 
 
-def _texts(warehouse: Warehouse, begin: int, count: int) -> pd.DataFrame:
-    """The next texts without a score, and the symbols that each is about, sorted."""
+def _texts(warehouse: Warehouse, night: Night, begin: int, count: int) -> pd.DataFrame:
+    """The next texts without a score, and the symbols that each is known to be about, sorted."""
     return warehouse.frame(
         """
         -- one row per text
@@ -177,6 +177,7 @@ def _texts(warehouse: Warehouse, begin: int, count: int) -> pd.DataFrame:
         LEFT JOIN (
             SELECT source, document_id, list(DISTINCT entity ORDER BY entity) AS entities
             FROM raw.mentions
+            WHERE known_at <= $3
             GROUP BY source, document_id
         ) m USING (source, document_id)
         WHERE w.number >= $1 AND w.number < $1 + $2
@@ -184,6 +185,7 @@ def _texts(warehouse: Warehouse, begin: int, count: int) -> pd.DataFrame:
         """,
         begin,
         count,
+        night.cutoff,
     )
 
 
@@ -282,14 +284,17 @@ def bring_days_up_to_date(
     with warehouse.relation(touched.astype({"entity": "str"}), "touched"):
         texts = warehouse.frame(
             """
-            -- one row per text and symbol of the days touched
-            SELECT t.entity, t.session, s.sentiment, s.novelty, s.known_at, s.model_version
+            -- one row per text and symbol of the days touched; known_at: of both, text and symbol
+            SELECT t.entity, t.session, s.sentiment, s.novelty, s.model_version,
+                greatest(s.known_at, m.known_at) AS known_at
             FROM (
                 SELECT *, unnest(entities) AS entity
                 FROM main.document_sentiment
                 WHERE session BETWEEN $1 AND $2
             ) s
             JOIN touched t ON t.entity = s.entity AND t.session = s.session
+            JOIN raw.mentions m
+                ON m.source = s.source AND m.document_id = s.document_id AND m.entity = s.entity
             ORDER BY t.entity, t.session, s.known_at, s.source, s.document_id
             """,
             touched["session"].min().date(),
@@ -320,7 +325,8 @@ def bring_days_up_to_date(
 def days_of(texts: pd.DataFrame) -> pd.DataFrame:
     """Days of symbols from their texts, which come sorted: `DAY`, `OF_A_DAY`, `known_at`, version.
 
-    Every sum goes through a day's texts in one order, so that the same texts give the same bits.
+    A day is known once all of its texts are, and that they are about the symbol. Every sum goes
+    through a day's texts in one order, so that the same texts give the same bits.
     """
     code = pd.MultiIndex.from_frame(texts[DAY])
     first = np.flatnonzero(~code.duplicated())
@@ -340,15 +346,26 @@ def days_of(texts: pd.DataFrame) -> pd.DataFrame:
             "novelty": total,
             "novel_sentiment": np.where(total > 0, weighted / np.where(total > 0, total, 1), mean),
             "model_version": texts["model_version"].to_numpy()[newest],
-            "known_at": texts["known_at"].iloc[newest].to_numpy(),
+            "known_at": texts["known_at"].groupby(np.repeat(first, count)).max().array,
         }
-    ).assign(known_at=texts["known_at"].iloc[newest].reset_index(drop=True))
+    )
 
 
 def _take_over_mentions(warehouse: Warehouse, model: str, night: Night, run_id: str) -> int:
-    """Add symbols that were found for texts scored before; days that are other than they were."""
-    (mentions,) = warehouse.one("SELECT count(*) FROM raw.mentions") or (0,)
+    """Add symbols that were found for texts scored before; days that are other than they were.
+
+    What has been looked at is remembered; a symbol that is known after the cut-off waits.
+    """
     mark = warehouse.one("SELECT done FROM ops.progress WHERE name = ?", MENTIONS)
+    since = mark[0] if mark is not None else 0
+    (done,) = warehouse.one(
+        """
+        SELECT coalesce(min(rowid) FILTER (rowid >= $1 AND known_at > $2), count(*))
+        FROM raw.mentions
+        """,
+        since,
+        night.cutoff,
+    ) or (0,)
     with warehouse.transaction():
         touched = warehouse.frame(
             """
@@ -356,9 +373,10 @@ def _take_over_mentions(warehouse: Warehouse, model: str, night: Night, run_id: 
             SELECT DISTINCT m.source, m.document_id, m.entity, s.session
             FROM raw.mentions m
             JOIN main.document_sentiment s USING (source, document_id)
-            WHERE m.rowid >= $1 AND NOT list_contains(s.entities, m.entity)
+            WHERE m.rowid >= $1 AND m.known_at <= $2 AND NOT list_contains(s.entities, m.entity)
             """,
-            mark[0] if mark is not None else 0,
+            since,
+            night.cutoff,
         )
         if len(touched):
             with warehouse.relation(touched, "added"):
@@ -377,7 +395,7 @@ def _take_over_mentions(warehouse: Warehouse, model: str, night: Night, run_id: 
         days = bring_days_up_to_date(
             warehouse, touched[DAY].drop_duplicates(ignore_index=True), model, night, run_id
         )
-        warehouse.upsert(progress, {"name": MENTIONS, "done": mentions})
+        warehouse.upsert(progress, {"name": MENTIONS, "done": done})
     return days
 
 

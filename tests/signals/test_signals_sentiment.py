@@ -264,6 +264,44 @@ def test_a_symbol_found_later_joins_the_day(paper):
     assert paper.score().days == 0
 
 
+def test_a_symbol_that_is_given_later_is_known_from_then_on(paper):
+    """The day of a text is as it was for whoever reads it as of an instant before."""
+    paper.write(0.5, "2018-12-27 15:00", "AAPL")
+    tagged = paper.write(-0.5, "2018-12-27 16:00", "MSFT")
+    paper.score()
+    later = pd.Timestamp("2018-12-28 18:00", tz="UTC")
+    paper.mention(tagged, "AAPL", later)
+    assert paper.score(paper.night(date(2018, 12, 27))).days == 0  # known after its cut-off
+    assert paper.score().days == 1
+    assert paper.score().days == 0
+
+    def as_of(instant: str) -> list[tuple]:
+        return paper.warehouse.sql(
+            "SELECT entity, documents, sentiment, known_at "
+            f"FROM features.sentiment_daily_as_of('{instant}') ORDER BY entity"
+        )
+
+    three, four = (pd.Timestamp(f"2018-12-27 {hour}:00", tz="UTC") for hour in (15, 16))
+    assert as_of("2018-12-28 17:59:59+00") == [
+        ("AAPL", 1.0, 0.5, three),
+        ("MSFT", 1.0, -0.5, four),
+    ]
+    assert as_of("2018-12-28 18:00:00+00") == [
+        ("AAPL", 2.0, 0.0, later),
+        ("MSFT", 1.0, -0.5, four),
+    ]
+
+
+def test_a_text_scored_late_is_about_what_was_known_at_the_cut_off(paper):
+    """A night that is run again does not know the symbol, the night after does."""
+    name = paper.write(0.5, "2018-12-27 15:00")
+    paper.mention(name, "AAPL", pd.Timestamp("2018-12-28 18:00", tz="UTC"))
+    assert paper.score(paper.night(date(2018, 12, 27))).days == 0
+    assert paper.days() == []
+    assert paper.score().days == 1
+    assert [row[0] for row in paper.days()] == ["AAPL"]
+
+
 def test_what_is_said_again_counts_less(paper):
     words = "profit warning sends the shares of the maker down sharply in early trading today"
     paper.write(-1.0, "2018-12-28 14:00", "AAPL", text=words)

@@ -164,8 +164,9 @@ sentiment = Table(
     _column("model_version", String, "that scored the newest of the documents"),
     *_fetched_columns(),
     schema="raw",
-    comment="What documents said of each symbol on each exchange day, one row per (entity, "
-    "session, known_at); more documents make a new row (vintage). Read it as sentiment_daily",
+    comment="What documents said of each symbol on each exchange day, one row per state of a day: "
+    "more documents make a new row; of those of one known_at the last one stands. Read it as "
+    "sentiment_daily",
 )
 
 price_breaks = Table(
@@ -492,7 +493,12 @@ document_sentiment = Table(
         Double,
         "1 less the likeness to the most similar document of the three days before, 0 to 1",
     ),
-    _column("duplicate_of", String, "document_id that it repeats, or nearly", null=True),
+    _column(
+        "duplicate_of",
+        String,
+        "document_id that it repeats, or nearly; its own id where it corrects itself",
+        null=True,
+    ),
     _column("model", String, "model"),
     _column("model_version", String, "model_versions.model_version"),
     _instant("scored_at", "UTC time"),

@@ -168,25 +168,41 @@ def _waiting(warehouse: Warehouse, night: Night, since: datetime | None) -> tupl
 def _texts(warehouse: Warehouse, night: Night, begin: int, count: int) -> pd.DataFrame:
     """The next texts without a score, and the symbols that each is known to be about, sorted."""
     return warehouse.frame(
-        """
+        f"""
         -- one row per text
-        SELECT d.source, d.document_id, d.published_at, d.known_at, d.text, d.language,
-            coalesce(m.entities, []) AS entities
-        FROM raw.documents d
-        JOIN waiting w USING (source, document_id, known_at)
-        LEFT JOIN (
-            SELECT source, document_id, list(DISTINCT entity ORDER BY entity) AS entities
-            FROM raw.mentions
-            WHERE known_at <= $3
-            GROUP BY source, document_id
-        ) m USING (source, document_id)
-        WHERE w.number >= $1 AND w.number < $1 + $2
-        ORDER BY w.number
+        WITH next AS (
+            SELECT *
+            FROM raw.documents d
+            JOIN waiting w USING (source, document_id, known_at)
+            WHERE w.number >= $1 AND w.number < $1 + $2
+        ),
+        about AS (
+            SELECT n.number, list(DISTINCT m.entity ORDER BY m.entity) AS entities
+            FROM next n
+            JOIN raw.mentions m ON {_is_about("m", "n")}
+            WHERE m.known_at <= $3
+            GROUP BY n.number
+        )
+        SELECT n.source, n.document_id, n.published_at, n.known_at, n.text, n.language,
+            coalesce(a.entities, []) AS entities
+        FROM next n
+        LEFT JOIN about a USING (number)
+        ORDER BY n.number
         """,
         begin,
         count,
         night.cutoff,
     )
+
+
+def _is_about(mention: str, text: str) -> str:
+    """SQL: whether a symbol is one of a text's.
+
+    One that was given is of all versions of a document; one that was found in a text is of that
+    version and those after it.
+    """
+    return f"""{mention}.source = {text}.source AND {mention}.document_id = {text}.document_id
+        AND ({mention}.found_by = 'given' OR {mention}.known_at <= {text}.known_at)"""
 
 
 def _scored(
@@ -284,9 +300,11 @@ def bring_days_up_to_date(
     with warehouse.relation(touched.astype({"entity": "str"}), "touched"):
         texts = warehouse.frame(
             """
-            -- one row per text and symbol of the days touched; known_at: of both, text and symbol
-            SELECT t.entity, t.session, s.sentiment, s.novelty, s.model_version,
-                greatest(s.known_at, m.known_at) AS known_at
+            -- one row per document and symbol of the days touched: its newest text of that day, as
+            -- new as the first of them; known_at: of both, text and symbol
+            SELECT t.entity, t.session, s.sentiment, s.model_version,
+                max(s.novelty) OVER of_the_day AS novelty,
+                max(greatest(s.known_at, m.known_at)) OVER of_the_day AS known_at
             FROM (
                 SELECT *, unnest(entities) AS entity
                 FROM main.document_sentiment
@@ -295,6 +313,8 @@ def bring_days_up_to_date(
             JOIN touched t ON t.entity = s.entity AND t.session = s.session
             JOIN raw.mentions m
                 ON m.source = s.source AND m.document_id = s.document_id AND m.entity = s.entity
+            WINDOW of_the_day AS (PARTITION BY t.entity, t.session, s.source, s.document_id)
+            QUALIFY s.known_at = max(s.known_at) OVER of_the_day
             ORDER BY t.entity, t.session, s.known_at, s.source, s.document_id
             """,
             touched["session"].min().date(),
@@ -368,11 +388,11 @@ def _take_over_mentions(warehouse: Warehouse, model: str, night: Night, run_id: 
     ) or (0,)
     with warehouse.transaction():
         touched = warehouse.frame(
-            """
-            -- one row per symbol that a scored text was not known to be about
-            SELECT DISTINCT m.source, m.document_id, m.entity, s.session
+            f"""
+            -- one row per scored text and symbol that it was not known to be about
+            SELECT s.source, s.document_id, s.known_at, m.entity, s.session
             FROM raw.mentions m
-            JOIN main.document_sentiment s USING (source, document_id)
+            JOIN main.document_sentiment s ON {_is_about("m", "s")}
             WHERE m.rowid >= $1 AND m.known_at <= $2 AND NOT list_contains(s.entities, m.entity)
             """,
             since,
@@ -385,11 +405,12 @@ def _take_over_mentions(warehouse: Warehouse, model: str, night: Night, run_id: 
                     UPDATE main.document_sentiment AS s
                     SET entities = list_sort(list_concat(s.entities, a.entities))
                     FROM (
-                        SELECT source, document_id, list(DISTINCT entity) AS entities
+                        SELECT source, document_id, known_at, list(entity) AS entities
                         FROM added
-                        GROUP BY source, document_id
+                        GROUP BY source, document_id, known_at
                     ) a
                     WHERE s.source = a.source AND s.document_id = a.document_id
+                        AND s.known_at = a.known_at
                     """
                 )
         days = bring_days_up_to_date(

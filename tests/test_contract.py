@@ -192,6 +192,9 @@ def fill(warehouse: Warehouse) -> None:
     refresh_wide(warehouse)
 
 
+MENTION = ("source", "document_id", "entity", "known_at")
+
+
 def talk(warehouse: Warehouse, calendar: Sessions) -> None:
     """A text about two stocks in the morning of each session of December."""
     rows = []
@@ -202,13 +205,15 @@ def talk(warehouse: Warehouse, calendar: Sessions) -> None:
             rows.append(text | {"published_at": at, "session": session.date()})
     put(warehouse, tables.documents, *rows)
     put(warehouse, tables.document_sentiment, *rows)
+    named = [row | {"entity": entity} for row in rows for entity in ("AAPL", "JPM")]
+    put(
+        warehouse,
+        tables.mentions,
+        *({name: row[name] for name in MENTION} for row in named),
+    )
     night = past_night(warehouse.settings, calendar, NIGHT)
     days = pd.DataFrame(
-        [
-            {"entity": entity, "session": pd.Timestamp(row["session"])}
-            for row in rows
-            for entity in ("AAPL", "JPM")
-        ]
+        [{"entity": row["entity"], "session": pd.Timestamp(row["session"])} for row in named]
     )
     bring_days_up_to_date(warehouse, days, "text", night, "night")
     materialize(warehouse, feature_view("sentiment_daily"))

@@ -47,10 +47,18 @@ class Paper:
         self.warehouse, self.calendar = warehouse, calendar
         self.number = 0
 
-    def write(self, said: float, at: str, *symbols: str, text: str = "", known_at: str = "") -> str:
-        """A text published at a time (UTC) about symbols; its id."""
+    def write(
+        self,
+        said: float,
+        at: str,
+        *symbols: str,
+        text: str = "",
+        known_at: str = "",
+        name: str = "",
+    ) -> str:
+        """A text published at a time (UTC) about symbols, or another text of a document; its id."""
         self.number += 1
-        name = f"d{self.number}"
+        name = name or f"d{self.number}"
         instant = pd.Timestamp(at, tz="UTC")
         fetched = {
             "source": "inbox",
@@ -69,12 +77,12 @@ class Paper:
             self.mention(name, symbol, fetched["known_at"])
         return name
 
-    def mention(self, name: str, symbol: str, known_at=None) -> None:
+    def mention(self, name: str, symbol: str, known_at=None, found_by: str = "given") -> None:
         row = {
             "source": "inbox",
             "document_id": name,
             "entity": symbol,
-            "found_by": "given",
+            "found_by": found_by,
             "known_at": known_at or pd.Timestamp("2018-12-28", tz="UTC"),
             "ingested_at": pd.Timestamp("2030-01-01", tz="UTC"),
             "run_id": "run",
@@ -300,6 +308,59 @@ def test_a_text_scored_late_is_about_what_was_known_at_the_cut_off(paper):
     assert paper.days() == []
     assert paper.score().days == 1
     assert [row[0] for row in paper.days()] == ["AAPL"]
+
+
+@pytest.mark.parametrize("scored_between", [True, False])
+def test_a_corrected_text_stands_for_the_first_one_of_its_day(paper, scored_between):
+    """It is as new as that, though it repeats it; on a later day it is news of its own."""
+    words = "profit warning sends the shares of the maker down sharply in early trading today"
+    first = "2018-12-27 15:00"
+    name = paper.write(-1.0, first, "AAPL", text=words)
+    paper.write(0.5, "2018-12-27 16:00", "AAPL")
+    if scored_between:
+        paper.score()
+    paper.write(-0.8, first, text=f"corrected {words}", known_at="2018-12-27 17:00", name=name)
+    paper.write(-0.2, first, text=f"again {words}", known_at="2018-12-28 15:00", name=name)
+    paper.score()
+    days = {row[1]: row for row in paper.days()}
+    assert days[date(2018, 12, 27)][2:4] == (2, pytest.approx(-0.15))
+    assert days[FRIDAY][2:4] == (1, pytest.approx(-0.2))
+    new = dict(
+        paper.warehouse.sql(
+            "SELECT session, last(novelty ORDER BY known_at, rowid) FROM raw.sentiment GROUP BY ALL"
+        )
+    )
+    assert new[date(2018, 12, 27)] == pytest.approx(2.0, abs=0.1)
+    assert new[FRIDAY] < 0.4
+
+
+@pytest.mark.parametrize("scored_between", [True, False])
+def test_a_symbol_that_a_correction_names_is_not_one_of_the_first_text(paper, scored_between):
+    name = paper.write(0.5, "2018-12-27 15:00", "AAPL")
+    if scored_between:
+        paper.score()
+    paper.write(0.1, "2018-12-27 15:00", known_at="2018-12-28 16:00", name=name)
+    paper.mention(name, "MSFT", pd.Timestamp("2018-12-28 16:00", tz="UTC"), found_by="cashtag")
+    paper.score()
+    assert [(row[0], row[1], row[2]) for row in paper.days()] == [
+        ("AAPL", date(2018, 12, 27), 1),
+        ("AAPL", FRIDAY, 1),
+        ("MSFT", FRIDAY, 1),
+    ]
+    texts = "SELECT entities FROM main.document_sentiment ORDER BY known_at"
+    assert paper.warehouse.sql(texts) == [(["AAPL"],), (["AAPL", "MSFT"],)]
+
+
+def test_a_symbol_that_is_given_later_is_added_once(paper):
+    """To the versions of the document that do not have it."""
+    name = paper.write(0.5, "2018-12-27 15:00", "AAPL")
+    paper.write(0.1, "2018-12-27 15:00", known_at="2018-12-28 16:00", name=name)
+    paper.mention(name, "MSFT", pd.Timestamp("2018-12-28 16:00", tz="UTC"), found_by="name")
+    paper.score()
+    paper.mention(name, "GOOG", pd.Timestamp("2018-12-28 17:00", tz="UTC"))
+    paper.score()
+    texts = "SELECT entities FROM main.document_sentiment ORDER BY known_at"
+    assert paper.warehouse.sql(texts) == [(["AAPL", "GOOG"],), (["AAPL", "GOOG", "MSFT"],)]
 
 
 def test_what_is_said_again_counts_less(paper):

@@ -66,8 +66,9 @@ def upgrade() -> None:
         _column("model_version", sa.String(), "that scored the newest of the documents"),
         *_fetched_columns(),
         schema="raw",
-        comment="What documents said of each symbol on each exchange day, one row per (entity, "
-        "session, known_at); more documents make a new row (vintage). Read it as sentiment_daily",
+        comment="What documents said of each symbol on each exchange day, one row per state of a day: "
+        "more documents make a new row; of those of one known_at the last one stands. Read it as "
+        "sentiment_daily",
     )
     op.create_table(
         "document_sentiment",
@@ -96,7 +97,10 @@ def upgrade() -> None:
             "1 less the likeness to the most similar document of the three days before, 0 to 1",
         ),
         _column(
-            "duplicate_of", sa.String(), "document_id that it repeats, or nearly", nullable=True
+            "duplicate_of",
+            sa.String(),
+            "document_id that it repeats, or nearly; its own id where it corrects itself",
+            nullable=True,
         ),
         _column("model", sa.String(), "model"),
         _column("model_version", sa.String(), "model_versions.model_version"),

@@ -189,10 +189,11 @@ def _mixture(manifest: Manifest) -> str:
     blend = (manifest.encoding or {}).get("blend")
     if not blend:
         return ""
-    name = blend["name"]
+    name, members = blend["name"], manifest.recipe["members"]
+    several = f", the mean of {members} that differ in their seed," if members > 1 else ""
     return (
-        f"the network mixed with {name}, by weights that the validation texts choose (network "
-        f"{blend['network_weight']:.3g}, {name} {blend['baseline_weight']:.3g} with seed "
+        f"the network{several} mixed with {name}, by weights that the validation texts choose "
+        f"(network {blend['network_weight']:.3g}, {name} {blend['baseline_weight']:.3g} with seed "
         f"{manifest.seed})"
     )
 

@@ -84,7 +84,7 @@ TEXT_SYSTEMS: Mapping[str, TextSystem] = {
             f"{GLOVE_BOOK.learning_rate:g} instead of {BOOK_RATE:g}, which takes fewer epochs. The "
             "epoch that is kept has the least loss on the test texts.",
             (GLOVE_BOOK,),
-            seeds=1,
+            seeds=3,
             aim=0.9106,
         ),
         TextSystem(
@@ -100,7 +100,8 @@ TEXT_SYSTEMS: Mapping[str, TextSystem] = {
             "test part are left out of the training part. The chapter's networks stop on reviews "
             "that are drawn at random, the improved one on blocks of neighbouring ones, whose "
             "films it has hardly seen. How it learns was chosen on such blocks; test figures of "
-            "settings like it had been seen by then.",
+            "settings like it had been seen by then: of one network alone, before it was made the "
+            "mean of several.",
             (
                 *catalog.recipes(REVIEWS),
                 catalog.recipe(LEARNED),

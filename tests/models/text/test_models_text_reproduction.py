@@ -19,7 +19,7 @@ from models.text.reproduction.figures import (
 )
 from models.text.reproduction.neutral import NeutralBand
 from models.text.reproduction.systems import TEXT_SYSTEMS, quick
-from models.text.reproduction.trials import TextTrial, with_validation
+from models.text.reproduction.trials import TextTrial
 from models.text.spans import split
 from models.text.versions import load_folder
 
@@ -65,7 +65,7 @@ def test_a_baseline_learns_from_what_networks_stop_on(recipe, spans, tmp_path):
 
 def test_the_book_has_no_validation_texts_to_add(recipe, corpus):
     spans = split(recipe.with_changes(validation=0.0), [split_off(corpus)])
-    assert with_validation(spans) is spans
+    assert spans.for_baseline() is spans
 
 
 def test_a_finished_trial_is_taken_up_and_one_of_other_texts_is_not(

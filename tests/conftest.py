@@ -8,10 +8,15 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from hypothesis import settings as examples
 
 from db.clock import SAMPLE_SESSION, Night, night
 from db.sessions import Sessions, sessions
 from db.settings import Settings, load_settings
+
+# How long an example takes says something of the machine only.
+examples.register_profile("untimed", examples(), deadline=None)
+examples.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,4 @@
-"""What tests of the store share: an empty store, migrated once and copied.
-
-Property tests have no deadline: the first example of a process builds its calendar.
-"""
+"""What tests of the store share: an empty store, migrated once and copied."""
 
 from __future__ import annotations
 
@@ -9,16 +6,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from db.quality import gate
 from db.quality.expectations import Outcome, Suite, Validation
 from db.settings import Settings, load_settings
 from db.warehouse import Warehouse, open_warehouse
-
-hypothesis.settings.register_profile("lookback", deadline=None)
-hypothesis.settings.load_profile("lookback")
 
 
 @pytest.fixture(scope="session")

@@ -461,7 +461,6 @@ def however(count):
     """A property over that many worlds; what fails is small as it is, and slow to shrink."""
     return examples(
         max_examples=count,
-        deadline=None,
         phases=[Phase.explicit, Phase.reuse, Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

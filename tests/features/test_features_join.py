@@ -400,7 +400,6 @@ def random_store(raw, arrivals, batches, breaks):
 
 
 RANDOM = {
-    "deadline": None,
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 }
 

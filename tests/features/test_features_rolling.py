@@ -72,7 +72,7 @@ def drawn(lengths, seed, holes, low=0.8, high=1.25):
 
 
 @pytest.mark.parametrize("name", STATISTICS)
-@examples(max_examples=40, deadline=None)
+@examples(max_examples=40)
 @given(**CASES)
 def test_a_statistic_is_that_of_its_window_alone(name, lengths, window, seed, holes):
     if name == "std" and window == 1:
@@ -84,7 +84,7 @@ def test_a_statistic_is_that_of_its_window_alone(name, lengths, window, seed, ho
     )
 
 
-@examples(max_examples=60, deadline=None)
+@examples(max_examples=60)
 @given(**CASES)
 def test_statistics_of_prices_are_those_of_each_window(lengths, window, seed, holes):
     """Growth, mean, highest and a sum of amounts, from prices built of the growth."""
@@ -119,7 +119,7 @@ def test_statistics_of_prices_are_those_of_each_window(lengths, window, seed, ho
     np.testing.assert_allclose(level.growth, gained, rtol=1e-9)
 
 
-@examples(max_examples=40, deadline=None)
+@examples(max_examples=40)
 @given(**CASES)
 def test_covariance_is_that_of_each_window(lengths, window, seed, holes):
     rows, x, y = rows_of(lengths), drawn(lengths, seed, holes), drawn(lengths, seed + 1, 0)
@@ -132,7 +132,7 @@ def test_covariance_is_that_of_each_window(lengths, window, seed, holes):
     np.testing.assert_allclose(rows.covariance(x, y, window), expected, rtol=1e-7, atol=1e-12)
 
 
-@examples(max_examples=40, deadline=None)
+@examples(max_examples=40)
 @given(lengths=LENGTHS, back=st.integers(0, 45), seed=st.integers(0, 99))
 def test_a_lag_stays_within_its_entity(lengths, back, seed):
     rows, values = rows_of(lengths), drawn(lengths, seed, 0)
@@ -141,7 +141,7 @@ def test_a_lag_stays_within_its_entity(lengths, back, seed):
     np.testing.assert_array_equal(values, drawn(lengths, seed, 0))
 
 
-@examples(max_examples=40, deadline=None)
+@examples(max_examples=40)
 @given(lengths=LENGTHS, memory=st.integers(0, 45), seed=st.integers(0, 99))
 def test_the_newest_is_that_of_the_row_and_its_memory(lengths, memory, seed):
     """A window that begins before the entity is cut, not left out."""
@@ -177,7 +177,7 @@ def assert_same_bits(found, expected):
         assert same_bits(values, expected[name]), name
 
 
-@examples(max_examples=80, deadline=None)
+@examples(max_examples=80)
 @given(**CASES, asked=st.integers(1, 6))
 def test_what_is_asked_for_is_what_all_rows_have_bit_for_bit(lengths, window, seed, holes, asked):
     """Few rows asked for and many: they are folded in two ways."""
@@ -193,7 +193,7 @@ def test_what_is_asked_for_is_what_all_rows_have_bit_for_bit(lengths, window, se
     assert_same_bits(every_statistic(some.everywhere, column, other, window), whole)
 
 
-@examples(max_examples=80, deadline=None)
+@examples(max_examples=80)
 @given(window=st.integers(1, 45), seed=st.integers(0, 2**32 - 1), new=st.integers(1, 4))
 def test_a_tail_gives_what_the_whole_history_gives_bit_for_bit(window, seed, new):
     """From as many rows before the first one as the window has, wherever the tail begins."""

@@ -34,7 +34,6 @@ from features.windows import read_windows
 from tests.bits import same_bits
 
 EXAMPLES = {
-    "deadline": None,
     "derandomize": True,
     "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     "phases": [Phase.explicit, Phase.generate],  # an example takes seconds: none to shrink

@@ -33,7 +33,7 @@ def panel(sessions, entities, horizon, label_delay_hours, unknown):
     return Examples(X, last, last[:, None], y, index, "view", "v", "s")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_label_reaches_into_the_next_span(data):
     sessions, entities = data.draw(st.integers(12, 60)), data.draw(st.integers(1, 3))

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 MODEL = "text_sentiment_finance"
 DOCUMENTS, PREDICTED, LOOPED = 100_000, 2_048, 8
+DEFAULT = "predict, batch 32"
 
 
 @dataclass
@@ -167,13 +168,16 @@ def sides_of(
     """All ways to score the same texts."""
     assert isinstance(version.scorer, versions.TextNetwork)
     encoding, alone = version.scorer.encoding, replace(version.scorer, blend=None)
+    assert version.scorer.blend is not None
+    baseline = version.scorer.blend.baseline
     inputs = encoding.inputs(texts[:PREDICTED])
     default = with_default_layers(network)
     return [
         Side("ours, text to probabilities", lambda: version.probabilities(texts), len(texts)),
         Side("ours, the network alone", lambda: alone.probabilities(texts), len(texts)),
+        Side("ours, the baseline alone", lambda: baseline.probabilities(texts), len(texts)),
         Side("ours, tokens only", lambda: encoding.tokens.ragged(texts), len(texts)),
-        Side("predict, batch 32", lambda: predictor(default, 32)(inputs), PREDICTED),
+        Side(DEFAULT, lambda: predictor(default, 32)(inputs), PREDICTED),
         Side("predict, batch 1,024", lambda: predictor(default, 1_024)(inputs), PREDICTED),
         Side("one document a call", lambda: one_by_one(default, inputs), LOOPED),
     ]
@@ -224,7 +228,7 @@ def main() -> int:
         for _ in range(rounds):
             for side in sides:
                 side.run()
-        default = sides[3]
+        default = next(side for side in sides if side.name == DEFAULT)
         print_table(
             [
                 "scored by",
@@ -252,7 +256,7 @@ def main() -> int:
             f"{name}: {network.count_params():,} parameters, {CORES} cores, {rounds} rounds, "
             f"{backend.described()}",
         )
-        difference = np.abs(sides[1].outputs[:PREDICTED] - sides[3].outputs).max()
+        difference = np.abs(sides[1].outputs[:PREDICTED] - default.outputs).max()
         print(f"largest difference of a probability from Keras': {difference:.1e}")
         assert isinstance(version.scorer, versions.TextNetwork)
         cut = version.scorer.encoding.tokens.ragged(texts)

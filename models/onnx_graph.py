@@ -33,7 +33,7 @@ Arrays = Mapping[str, Array]
 # Rows of one call. Windows a second of processor time (ONNX Runtime 1.32, the 29,371 parameters
 # of the chapter's three-input network): 43,900 in chunks of 64, 41,200 of 128, 39,800 of 256,
 # 38,900 of 1,024, 39,600 of 8,192. A chunk that is filled up wastes less if it is small.
-CHUNK = 128
+CHUNK = 64
 
 # The newest operators that are used are of 20 (Gelu); ONNX Runtime 1.23 reads up to 23.
 OPSET, IR_VERSION = 20, 9

@@ -38,8 +38,9 @@ NUMBER, UP, DOWN = "<number>", "<up>", "<down>"
 # What Keras' Tokenizer takes out of a text by default.
 KERAS_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
-# Texts are cut this many characters at a time: enough for speed, little for memory.
-CHARACTERS_AT_ONCE = 2_000_000
+# Texts are cut this many characters at a time: enough for speed, little for memory, and other
+# threads, which have to wait for the expression, do so for 5 ms.
+CHARACTERS_AT_ONCE = 200_000
 # Ends a text in what is cut at once; no rule lets a token go beyond it.
 END = "\n"
 
@@ -86,9 +87,8 @@ class Rules:
         """Finds the tokens of texts that `lines` has joined, and the ends of texts."""
         if self.style == "keras":
             return re.compile(f"[^{re.escape(KERAS_FILTERS)} ]+|{END}")
-        if self.style == "characters":
-            return re.compile(f".|{END}")
-        return re.compile("|".join(self._alternatives()))
+        # with the space after it, at which all alternatives would fail one after the other
+        return re.compile(f"({'|'.join(self._alternatives())}) ?")
 
     def _alternatives(self) -> Iterator[str]:
         """Earlier ones win."""
@@ -97,8 +97,10 @@ class Rules:
             yield r"https?:/[^\s]*|www\.[^\s]+|at_user"
         if self.contractions:
             yield r"n't(?!\w)"
+        rest = r"[^\W_]*" if self.contractions else r"[^\W_]*(?:'[^\W_]+)*"
+        yield f"[a-z]{{2,}}{rest}"  # nearly all words, by a range that is found at once
         yield r"(?:[^\W\d_]\.){2,}"  # u.s.
-        yield r"[^\W\d_][^\W_]*" if self.contractions else r"[^\W\d_][^\W_]*(?:'[^\W_]+)*"
+        yield rf"[^\W\d_]{rest}"
         if self.numbers:
             yield r"(?:(?<![\w.)])[+-])?\d+(?:[.,:/]\d+)*"
         else:
@@ -111,6 +113,11 @@ class Rules:
             yield r"[:;=][-']?[)(\]\[dp/|](?![\w/])|<3|[\u2600-\u27bf\U0001f300-\U0001faff]"
         if self.marks:
             yield f"[{re.escape(self.marks)}]"
+
+    def cut(self, texts: Sequence[str]) -> Sequence[str]:
+        """The tokens of texts, one text after the other, each begun by `END`."""
+        lines = self.lines(texts)
+        return lines if self.style == "characters" else self.pattern.findall(lines)
 
     def lines(self, texts: Sequence[str]) -> str:
         """Texts as one, each begun by `END`, ready for `pattern`."""
@@ -306,7 +313,7 @@ class Tokens:
         """
         found: Counter[str] = Counter()
         for part in _parts(texts):
-            found.update(rules.pattern.findall(rules.lines(texts[part])))
+            found.update(rules.cut(texts[part]))
         counts: Counter[str] = Counter()
         for token, count in found.items():
             if token != END:
@@ -327,12 +334,10 @@ class Tokens:
         A text has the same numbers whichever texts are cut with it. A text of no token is
         empty.
         """
-        get = self._numbers.__getitem__
         ids: list[Numbers] = []
         lengths: list[npt.NDArray[np.int64]] = []
         for part in _parts(texts):
-            tokens = self.rules.pattern.findall(self.rules.lines(texts[part]))
-            numbers = np.fromiter(map(get, tokens), dtype=np.int32, count=len(tokens))
+            numbers = self._numbered(self.rules.cut(texts[part]))
             starts = np.flatnonzero(numbers == self._numbers[END])
             lengths.append(np.diff(np.append(starts, len(numbers))) - (not self.rules.start))
             ids.append(numbers if self.rules.start else np.delete(numbers, starts))
@@ -340,6 +345,22 @@ class Tokens:
             return Sequences(np.empty(0, np.int32), np.zeros(1, np.int64))
         bounds = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         return Sequences(np.concatenate(ids), bounds.astype(np.int64))
+
+    def _numbered(self, tokens: Sequence[str]) -> Numbers:
+        """The number of each token: (m,)."""
+        if isinstance(tokens, str):
+            points = np.frombuffer(tokens.encode("utf-32-le", "surrogatepass"), "<u4")
+            return self._of_characters.take(points, mode="clip")
+        get = self._numbers.__getitem__
+        return np.fromiter(map(get, tokens), dtype=np.int32, count=len(tokens))
+
+    @cached_property
+    def _of_characters(self) -> Numbers:
+        """The number of each code point; the last one is of all that come after it."""
+        numbers = {ord(each): at for each, at in self._numbers.items() if len(each) == 1}
+        found = np.full(max(numbers) + 2, UNKNOWN, np.int32)
+        found[list(numbers)] = list(numbers.values())
+        return found
 
     def encode(
         self, texts: Sequence[str], length: int, *, keep: Keep = "last", pad: Pad = "pre"

@@ -79,11 +79,12 @@ def fit(
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 
-def log_odds(
-    matrix: csr_matrix, weights: npt.NDArray[np.float32], intercepts: Floats | float = 0.0
-) -> Floats:
-    """Scores of texts, summed text by text so that they do not depend on each other: (n, m)."""
-    return np.asarray(matrix @ weights.T.astype("float64") + intercepts)
+def by_column(weights: npt.NDArray[np.float32]) -> Floats:
+    """Weights as a sparse matrix is multiplied by them: (columns, m).
+
+    The product is summed text by text, so that scores do not depend on each other.
+    """
+    return np.ascontiguousarray(weights.T, np.float64)
 
 
 def check(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -71,6 +72,10 @@ class Logistic:
         """Weights and intercepts."""
         return int(self.weights.size + self.intercepts.size)
 
+    @cached_property
+    def _by_column(self) -> Floats:
+        return linear.by_column(self.weights)
+
     @classmethod
     def fit(cls, name: str, corpus: Corpus, seed: int) -> Logistic:
         """Fit on labelled texts.
@@ -118,7 +123,7 @@ class Logistic:
             columns = slice(begin, begin + ngrams.columns)
             counts = ngrams.matrix(ngrams.tokens.ragged(texts), binary=False)
             matrix = tf_idf(counts, self.rarity[columns])
-            scores += linear.log_odds(matrix, self.weights[:, columns])
+            scores += matrix @ self._by_column[columns]
             begin = columns.stop
         return one_column_each(scores)
 
@@ -158,11 +163,16 @@ def rarity(counts: csr_matrix) -> npt.NDArray[np.float32]:
 
 def tf_idf(counts: csr_matrix, rare: npt.NDArray[np.float32]) -> csr_matrix:
     """(1 + ln count) times rarity, each row of length 1: float64 (n, columns)."""
+    weights = np.ones_like(counts.data)
+    several = np.flatnonzero(counts.data > 1)  # most are there once, and ln 1 is 0
+    weights[several] += np.log(counts.data[several])
+    weights *= rare[counts.indices]
+    entries = np.diff(counts.indptr)
+    filled = entries > 0
+    squares = np.add.reduceat(weights * weights, counts.indptr[:-1][filled])
+    weights /= np.repeat(np.sqrt(squares), entries[filled])
     matrix = counts.copy()
-    matrix.data = (1 + np.log(counts.data)) * rare[counts.indices]
-    squares = np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()
-    lengths = np.sqrt(np.where(squares > 0, squares, 1))
-    matrix.data /= np.repeat(lengths, np.diff(matrix.indptr))
+    matrix.data = weights
     return matrix
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -70,6 +71,10 @@ class NBSVM:
         """Weights and intercepts."""
         return int(self.weights.size + self.intercepts.size)
 
+    @cached_property
+    def _by_column(self) -> Floats:
+        return linear.by_column(self.weights)
+
     @classmethod
     def fit(cls, name: str, corpus: Corpus, seed: int) -> NBSVM:
         """Fit on labelled texts.
@@ -101,7 +106,7 @@ class NBSVM:
 
     def _probabilities(self, texts: Sequence[str]) -> Floats:
         there = self.ngrams.matrix(self.ngrams.tokens.ragged(texts), binary=True)
-        return one_column_each(linear.log_odds(there, self.weights, self.intercepts))
+        return one_column_each(there @ self._by_column + self.intercepts)
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         values, arrays = self.ngrams.to_parts()

@@ -175,6 +175,17 @@ def test_ngrams_of_characters_cross_words():
     assert ours.matrix(tokens.ragged(["xb cx"]), binary=True).sum() == len({"b", " ", "c"}) + 2
 
 
+def test_ngrams_of_many_texts_are_sorted_as_wide_numbers():
+    texts = ["a b a b c", "", "b a b"]
+    tokens = Tokens.fit(texts, 100, rules=KERAS)
+    ragged = tokens.ragged(texts)
+    ours = NGrams.fit(tokens, ragged, 2, 1)
+    narrow, wide = ours._entries(ragged, 4), ours._entries(ragged, 40)
+    assert (narrow.dtype, wide.dtype) == (np.int32, np.int64)
+    assert np.array_equal(wide >> 40, narrow >> 4)
+    assert np.array_equal(wide & 15, narrow & 15)
+
+
 def test_too_many_words_for_the_keys_are_refused():
     candidates = np.array([2**62], np.int64)
     with pytest.raises(TrainingError, match="fewer texts at once"):

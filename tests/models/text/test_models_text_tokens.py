@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -148,6 +149,25 @@ def test_a_text_has_the_same_numbers_whatever_is_beside_it(rules, texts):
     assert len(together) == len(texts)
     for at, text in enumerate(texts):
         assert np.array_equal(together[at], tokens.ragged([text])[0])
+
+
+@pytest.mark.parametrize("rules", [HEADLINES, REVIEWS, Rules(contractions=False)], ids=repr)
+@given(texts=st.lists(AWKWARD, min_size=1, max_size=5))
+def test_the_way_to_find_words_soon_finds_the_same(rules, texts):
+    """Neither the range of letters nor the space after a token changes what is found."""
+    slow = [one for one in rules._alternatives() if not one.startswith("[a-z]{2,}")]
+    assert len(slow) == len(list(rules._alternatives())) - 1
+    assert rules.cut(texts) == re.findall("|".join(slow), rules.lines(texts))
+
+
+@given(texts=st.lists(st.text(max_size=20) | AWKWARD, min_size=1, max_size=5))
+def test_characters_have_the_numbers_of_their_code_points(texts):
+    tokens = Tokens.fit(["aé\U0001f680 σ\ud800"], 100, rules=CHARACTERS)
+    ragged = tokens.ragged(texts)
+    for at, text in enumerate(texts):
+        lines = CHARACTERS.lines([text]).removeprefix("\n")
+        known = [tokens.rows.index(each) if each in tokens.rows else UNKNOWN for each in lines]
+        assert ragged[at].tolist() == known
 
 
 def test_texts_cut_in_parts_have_the_same_numbers(monkeypatch):

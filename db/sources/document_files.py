@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import stat
@@ -30,6 +31,7 @@ import pandas as pd
 
 from db.availability import AfterClose
 from db.errors import SourceError
+from db.instants import as_dates
 from db.sources.drops import plain
 
 # Column names that vendors use, the first of each that a row has counts; compared in lower
@@ -153,7 +155,10 @@ class _Rows:
             first = self.columns["problem"][0]
             what = self.unit.replace("entry", "entrie") + "s"
             raise _Unfit("file_readable", f"none of its {count} {what} can be read: {first}")
-        return document_frame(self.columns)
+        frame = document_frame(self.columns)
+        for time in ("published_at", "known_at"):
+            frame[time] = as_dates(frame[time])
+        return frame
 
 
 def document_frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
@@ -188,8 +193,8 @@ def read_documents(path: Path, largest: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        `COLUMNS`; `published_at` and `known_at` as they are written, `symbols` with blanks
-        between.
+        `COLUMNS`; `published_at` and `known_at` as they are written, or as dates where every
+        time of the column is a midnight; `symbols` with blanks between.
 
     Raises
     ------
@@ -296,7 +301,7 @@ def _text_rows(text: str, ending: str, rows: _Rows, modified: datetime) -> pd.Da
         looks_json = False  # [Reuters] Apple …
     if looks_json:
         return _json_lines(text, rows) if first_line[0] == "{" else _json(text, rows)
-    if header is not None and "\n" in text.strip():
+    if header is not None:
         return _csv(text, header, rows)
     if ending in _JSON_LINES:
         return _json_lines(text, rows)
@@ -347,7 +352,9 @@ def _add_entry(rows: _Rows, number: int, entry: Any, line: str | None, *, escape
     chosen: dict[str, tuple[int, Any]] = {}
     for key, value in entry.items():
         role = _role(key)
-        if role is not None and value is not None and _outranks(role[1], chosen.get(role[0])):
+        if role is None or _is_missing(value):
+            continue
+        if _outranks(role[1], chosen.get(role[0])):
             chosen[role[0]] = (role[1], value)
     values = {name: _scalar(name, value) for name, (_, value) in chosen.items()}
     unfit = [name for name, value in values.items() if value is _NO_TEXT]
@@ -361,6 +368,11 @@ def _add_entry(rows: _Rows, number: int, entry: Any, line: str | None, *, escape
 
 def _outranks(rank: int, chosen: tuple[int, Any] | None) -> bool:
     return chosen is None or rank < chosen[0]
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value of JSON or Parquet is none: null, NaN or Infinity."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 _NO_TEXT: Any = object()
@@ -588,23 +600,22 @@ def _column(role: str, column: Any) -> list[Any]:
         return [None if value is None else _symbols(value) for value in column.to_pylist()]
     if pa.types.is_timestamp(column.type):
         return _timestamps(column)
+    if pa.types.is_nested(column.type) or pa.types.is_boolean(column.type):
+        raise _Unfit("file_readable", f"its {role} is no text but {column.type}")
     values = column.to_pylist()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return list(values)
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         return [None if value is None else value.decode() for value in values]
     if pa.types.is_floating(column.type):
-        return [None if value is None else _number(value) for value in values]
+        return [None if _is_missing(value) else _number(value) for value in values]
     return [None if value is None else str(value) for value in values]
 
 
 def _timestamps(column: Any) -> list[Any]:
-    """ISO 8601; a column without a zone that holds midnights only holds dates."""
+    """ISO 8601, in UTC."""
     values = column.to_pandas()
-    given = values.dropna()
-    dates_only = column.type.tz is None and bool((given == given.dt.normalize()).all())
-    form = "%Y-%m-%d" if dates_only else "%Y-%m-%dT%H:%M:%S.%fZ"
     if column.type.tz is not None:
         values = values.dt.tz_convert("UTC")
-    written = values.dt.strftime(form)
+    written = values.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     return [None if missing else text for text, missing in zip(written, values.isna(), strict=True)]

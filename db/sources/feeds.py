@@ -13,10 +13,8 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from calendar import timegm
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -149,10 +147,9 @@ class Feed:
             return _Answer(answer.status_code, answer.headers, content)
 
     def _row(self, entry: Any, language: str | None) -> dict[str, Any]:
-        published, updated = (
-            _instant(dict.get(entry, f"{time}_parsed")) or dict.get(entry, time)
-            for time in ("published", "updated")
-        )
+        # as they are written: feedparser takes zones that it does not know for UTC; and it gives
+        # the one for the other where it is asked in its own way
+        published, updated = (dict.get(entry, time) for time in ("published", "updated"))
         parts = [_plain(entry.get("title_detail")), _plain(entry.get("summary_detail"))]
         return {
             "document_id": entry.get("id") or entry.get("link"),
@@ -213,11 +210,6 @@ def _is_broken(parsed: Any) -> bool:
 
 def _kind_of(answer: _Answer) -> str:
     return str(answer.headers.get("Content-Type") or "of no declared type").split(";")[0]
-
-
-def _instant(moment: Any) -> str | None:
-    """ISO 8601 of a time that feedparser read, which is UTC."""
-    return datetime.fromtimestamp(timegm(moment), UTC).isoformat() if moment is not None else None
 
 
 def _plain(detail: Any) -> str:

@@ -228,7 +228,7 @@ def assert_truncation_holds(rows: pd.DataFrame, cut: pd.Timestamp) -> None:
     ),
     cut=st.integers(0, 119),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_truncation_on_random_paths(
     seed: int, sigma: float, moves: list[tuple[int, float, int]], cut: int
 ) -> None:

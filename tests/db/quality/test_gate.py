@@ -627,7 +627,7 @@ DAYS = st.sampled_from(
 ROWS = st.lists(st.tuples(ENTITIES, DAYS, *[CELLS] * 6), min_size=1, max_size=25)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS, spiked=st.booleans())
 def test_no_row_is_lost(rows: list[tuple[Any, ...]], spiked: bool) -> None:
     frame = pd.DataFrame(rows, columns=list(BAR_COLUMNS))

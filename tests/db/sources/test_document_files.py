@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from db.instants import read_instants
 from db.sources.document_files import COLUMNS, Refused, in_full, read_documents
 
 LARGEST = 100_000
@@ -131,6 +132,86 @@ def test_parquet(tmp_path: Path) -> None:
     assert zoned["published_at"].tolist() == ["2018-12-28T05:00:00.000000Z"]
 
 
+def test_numbers_that_are_none_are_missing_values(tmp_path: Path) -> None:
+    content = (
+        '{"id": NaN, "time": "2018-12-27T10:00Z", "text": NaN}\n'
+        '{"id": Infinity, "time": NaN, "date": "2018-12-28", "text": -Infinity, "title": "Up"}\n'
+        '{"id": 1e999, "time": null, "text": "Down", "symbols": ["A", NaN], "lang": NaN}\n'
+    )
+    for name in ("a.jsonl", "a.json"):
+        listed = f"[{content.strip().replace(chr(10), ',')}]"
+        found = read(tmp_path, name, content if name == "a.jsonl" else listed)
+        assert found["refused"].isna().all()
+        assert found["document_id"].isna().all()
+        assert found["language"].isna().all()
+        assert found["text"].fillna("").tolist() == ["", "Up", "Down"]
+        assert found["published_at"].fillna("").tolist() == ["2018-12-27T10:00Z", "2018-12-28", ""]
+        assert found["symbols"].fillna("").tolist() == ["", "", "A"]
+
+
+def test_missing_values_of_a_parquet(tmp_path: Path) -> None:
+    nothing = float("nan")
+    pd.DataFrame(
+        {
+            "id": [nothing, float("inf")],
+            "time": pd.to_datetime(["2018-12-27 10:00", None]),
+            "text": ["Up", None],
+            "source": [nothing, nothing],
+            "symbols": [nothing, nothing],
+        }
+    ).to_parquet(tmp_path / "a.parquet")
+    found = read_documents(tmp_path / "a.parquet", LARGEST)
+    assert found[["document_id", "symbols"]].isna().all(axis=None)
+    assert found["published_at"].fillna("").tolist() == ["2018-12-27T10:00:00.000000Z", ""]
+    assert found["text"].fillna("").tolist() == ["Up", ""]
+
+
+@pytest.mark.parametrize("texts", [[["Up"]], [{"a": 1}], [True]])
+def test_a_parquet_whose_text_is_none_is_refused(tmp_path: Path, texts: list[Any]) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"time": ["2018-12-27"], "text": texts}).to_parquet(path)
+    with pytest.raises(Refused, match="its text is no text but") as caught:
+        read_documents(path, LARGEST)
+    assert caught.value.rule == "file_readable"
+
+
+def test_a_csv_cell_is_text_as_it_stands(tmp_path: Path) -> None:
+    found = read(tmp_path, "a.csv", "id,time,text\n,2018-12-27,NaN\nnull,2018-12-27,\n")
+    assert found["document_id"].fillna("").tolist() == ["", "null"]
+    assert found["text"].fillna("").tolist() == ["NaN", ""]
+
+
+@pytest.mark.parametrize("days", [["2018-12-27", "2018-12-28"], ["2018-12-27"]])
+def test_midnights_only_are_dates_in_every_format(tmp_path: Path, days: list[str]) -> None:
+    times = pd.to_datetime(days)
+    frame = pd.DataFrame({"time": times, "known_at": times + pd.Timedelta(days=7), "text": "Up"})
+    frame.to_parquet(tmp_path / "naive.parquet")
+    utc = frame.assign(time=frame["time"].dt.tz_localize("UTC"))
+    utc.to_parquet(tmp_path / "utc.parquet")
+    frame.to_json(tmp_path / "iso.json", orient="records", date_format="iso")
+    since_1970 = frame.astype({"time": "datetime64[ms]", "known_at": "datetime64[ms]"})
+    since_1970 = since_1970.astype({"time": "int64", "known_at": "int64"})
+    since_1970.to_json(tmp_path / "milliseconds.jsonl", orient="records", lines=True)
+    frame.to_csv(tmp_path / "dates.csv", index=False)
+    frame.to_csv(tmp_path / "times.csv", index=False, date_format="%Y-%m-%d %H:%M:%S")
+    later = frame["known_at"].dt.strftime("%Y-%m-%d").tolist()
+    for path in sorted(tmp_path.iterdir()):
+        found = read_documents(path, LARGEST)
+        assert found["published_at"].tolist() == days, path.name
+        assert found["known_at"].tolist() == later, path.name
+
+
+def test_a_midnight_among_times_of_day_is_a_time_in_every_format(tmp_path: Path) -> None:
+    times = pd.to_datetime(["2018-12-27 00:00", "2018-12-27 10:00"])
+    frame = pd.DataFrame({"time": times, "text": "Up"})
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_json(tmp_path / "a.json", orient="records", date_format="iso")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    for path in sorted(tmp_path.iterdir()):
+        read_back = read_instants(read_documents(path, LARGEST)["published_at"])
+        assert read_back.known.tolist() == times.tz_localize("UTC").tolist(), path.name
+
+
 def test_plain_text_has_the_time_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("[Reuters] Apple is up,\nby a lot")
@@ -200,7 +281,9 @@ def test_a_quote_that_is_never_closed_costs_one_line(tmp_path: Path) -> None:
 REFUSED: dict[str, tuple[bytes | str, str, str]] = {
     "a.jsonl": (b"", "file_empty", "holds nothing"),
     "b.txt": (" \n\t", "file_empty", "holds nothing"),
-    "c.csv": ("time,text\n", "file_empty", ""),
+    "c.csv": ("id,published_at,text\n", "file_empty", "has a header and no rows"),
+    "c.tsv": ("id\tpublished_at\ttext", "file_empty", "has a header and no rows"),
+    "c.txt": ("time;text\n\n", "file_empty", "has a header and no rows"),
     "d.json": ("[]", "file_empty", "holds an empty list"),
     "e.csv": ("id,text\n1,x\n", "file_readable", "has no column for text and time"),
     "f.csv": ("time,text\n1\n2\n", "file_readable", "none of its 2 lines can be read: has 1"),
@@ -223,8 +306,6 @@ REFUSED: dict[str, tuple[bytes | str, str, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_files_that_are_refused(tmp_path: Path, name: str) -> None:
     content, rule, words = REFUSED[name]
-    if name == "c.csv":  # one line only: nothing says that it is a header
-        rule, words = "file_readable", "has no column"
     found, said = refusal(tmp_path, name, content)
     assert (found, words in said) == (rule, True), said
 

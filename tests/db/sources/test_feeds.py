@@ -18,6 +18,7 @@ from db import ingest, staging
 from db.clock import Night
 from db.errors import SourceError, UsageError
 from db.ingest import Delivery
+from db.instants import read_instants
 from db.sessions import Sessions
 from db.settings import Settings, load_settings
 from db.sources import feeds as module
@@ -65,7 +66,7 @@ def test_rss(feed: Feed, serve, recorded) -> None:
     assert rows(found) == [
         {
             "document_id": "news-1",
-            "published_at": "2018-12-28T15:00:00+00:00",
+            "published_at": "Fri, 28 Dec 2018 10:00:00 -0500",
             "text": "Apple (NASDAQ:AAPL) raises its dividend & buys back shares\n"
             "The dividend rises by a tenth.",
             "language": "en-us",
@@ -73,7 +74,7 @@ def test_rss(feed: Feed, serve, recorded) -> None:
         },
         {
             "document_id": "https://example.com/2",
-            "published_at": "2018-12-28T15:30:00+00:00",
+            "published_at": "Fri, 28 Dec 2018 15:30:00 GMT",
             "text": "Yields below 3 < 4 percent",
             "language": "en-us",
             "timed": True,
@@ -88,7 +89,7 @@ def test_rss(feed: Feed, serve, recorded) -> None:
         },
         {
             "document_id": "news-5",
-            "published_at": "2018-12-28T15:30:00+00:00",
+            "published_at": "Fri, 28 Dec 2018 15:30:00 GMT",
             "language": "en-us",
             "timed": True,
         },
@@ -101,19 +102,39 @@ def test_atom(feed: Feed, serve, recorded) -> None:
     assert rows(feed.fetch(WHOLE)) == [
         {
             "document_id": "urn:example:1",
-            "published_at": "2018-12-28T16:00:00+00:00",
+            "published_at": "2018-12-28T17:00:00+01:00",
             "text": "Gewinn steigt um 5 %\nÜber den Erwartungen",
             "language": "de",
             "timed": True,
         },
         {
             "document_id": "urn:example:2",
-            "published_at": "2018-12-28T18:30:02+00:00",
+            "published_at": "2018-12-28T18:30:02Z",
             "text": "Nur geändert",
             "language": "de",
             "timed": False,
         },
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "known"),
+    [
+        ("Thu, 27 Dec 2018 15:30:00 EST", "2018-12-27T20:30:00"),
+        ("27 Dec 2018 3:30 PM EST", "2018-12-27T20:30:00"),
+        ("2018-12-27T15:30:00-0330", "2018-12-27T19:00:00"),
+        ("2018-12-27", "2018-12-28T05:00:00"),  # not from before that day on
+        ("Thu, 27 Dec 2018 15:30:00 HST", None),
+        ("27 Dec 18 15:30:00 GMT", None),
+    ],
+)
+def test_times_are_read_as_those_of_files(
+    feed: Feed, serve, written: str, known: str | None
+) -> None:
+    item = f"<item><title>Up</title><pubDate>{written}</pubDate></item>"
+    serve(f'<rss version="2.0"><channel>{item}</channel></rss>'.encode())
+    found = read_instants(feed.fetch(WHOLE).frame["published_at"])
+    assert found.known.tolist() == [pd.NaT if known is None else pd.Timestamp(known, tz="UTC")]
 
 
 def test_a_feed_that_has_not_changed_is_not_sent_again(

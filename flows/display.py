@@ -115,7 +115,7 @@ def print_night(report: NightReport, whole_seconds: float) -> None:
     print_table(
         columns,
         [[row[name] for name in columns] for row in extremes(report.signals)],
-        "signals_latest",
+        "signals_latest; last: the target's newest known value",
         console,
     )
     _print_end(report, whole_seconds, console)
@@ -243,9 +243,17 @@ def print_version(shown: dict[str, Any]) -> None:
         rows += [[name, None, None, licence] for name, licence in shown["borrowed"]]
         print_table(columns, rows, "learned from, and what is in it", console)
     sides = {"this version": shown["metrics"], **shown["baselines"]}
-    numbers = [name for name, value in shown["metrics"].items() if is_figure(value)]
-    rows = [[name, *(side.get(name) for side in sides.values())] for name in numbers]
-    print_table(["test span", *sides], rows, "figures", console)
+    decides = shown["decided_by"]
+    rows = [[decides["metric"], *(decides["figures"][name] for name in sides)]]
+    others = [name for name, value in shown["metrics"].items() if is_figure(value)]
+    rows += [
+        [name, *(side.get(name) for side in sides.values())]
+        for name in others
+        if name != decides["metric"]
+    ]
+    better = "more" if decides["higher_is_better"] else "less"
+    title = f"figures; {decides['metric']} decides who is champion, {better} is better"
+    print_table(["test span", *sides], rows, title, console)
     losses = shown["history"]
     if losses:
         best = min(range(len(losses["val_loss"])), key=losses["val_loss"].__getitem__)

@@ -12,7 +12,7 @@ from db.errors import RegistryError
 from db.publishing import publish, query_published
 from db.settings import Settings
 from db.warehouse import open_warehouse
-from models import artefacts, registry, tasks
+from models import artefacts, promotion, registry
 from models import training_process as training
 from models.text.recipes import TASK, TextRecipe
 
@@ -70,7 +70,7 @@ def list_versions(settings: Settings) -> list[dict[str, Any]]:
         recipe, metrics, baselines = (
             json.loads(row.pop(name)) for name in ("recipe", "metrics", "baselines")
         )
-        row.update(tasks.beside_the_best_baseline(recipe["task"], metrics, baselines))
+        row.update(promotion.beside_the_best_baseline(recipe, metrics, baselines))
     return [{name: row[name] for name in COLUMNS} for row in rows]
 
 
@@ -80,7 +80,9 @@ def show_version(settings: Settings, model: str, version: str | None) -> dict[st
     Returns
     -------
     dict
-        `lineage`, `recipe`, `spans`, `metrics`, `baselines` (name -> metrics), `layers`,
+        `lineage`, `recipe`, `spans`, `metrics`, `baselines` (name -> metrics), `decided_by`
+        (`metric`: what the champion is decided by, `figures`: of this version and of each
+        baseline by name, and `higher_is_better`), `layers`,
         `history` (loss by epoch), `loss_curve` (path of a picture, or None), `promotions`;
         `borrowed`: name and licence of vectors and dictionaries in a version of text.
 
@@ -111,6 +113,7 @@ def show_version(settings: Settings, model: str, version: str | None) -> dict[st
     shown |= {"lineage": {name: row[name] for name in LINEAGE}}
     for name in ("recipe", "spans", "metrics", "baselines"):
         shown[name] = json.loads(row[name])
+    shown["decided_by"] = _decided_by(shown)
     borrowed = TextRecipe.from_json(shown["recipe"]).borrowed if _is_of_text(shown) else ()
     shown |= {"layers": [], "history": {}, "loss_curve": None, "borrowed": borrowed}
     if row["artefact"] is not None:
@@ -120,6 +123,17 @@ def show_version(settings: Settings, model: str, version: str | None) -> dict[st
 
 def _is_of_text(shown: dict[str, Any]) -> bool:
     return bool(shown["recipe"]["task"] == TASK)
+
+
+def _decided_by(shown: dict[str, Any]) -> dict[str, Any]:
+    measure = promotion.MEASURES[shown["recipe"]["task"]]
+    given = (shown[name] for name in ("recipe", "metrics", "baselines"))
+    figure, others = promotion.deciding_figures(*given)
+    return {
+        "metric": measure.name,
+        "higher_is_better": measure.higher_is_better,
+        "figures": {"this version": figure, **others},
+    }
 
 
 def _artefact(folder: Path, sha256: str) -> dict[str, Any]:

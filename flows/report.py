@@ -14,6 +14,7 @@ from db.publishing import query_published
 from db.settings import Settings
 from features.materialize import Materialized
 from flows.display import cell
+from signals.declaration import SIGNALS
 from signals.scoring import Scored
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class NightReport:
 def latest_signals(settings: Settings) -> list[dict[str, Any]]:
     """Rows of `signals_latest` in the newest publication; `last` is the target as of then.
 
+    A signal of texts has no `last`: it forecasts no sentiment, it orders symbols by it.
+
     Raises
     ------
     StoreError
@@ -116,9 +119,13 @@ def latest_signals(settings: Settings) -> list[dict[str, Any]]:
     """
     columns, rows = query_published(settings, LATEST)
     signals = [dict(zip(columns, row, strict=True)) for row in rows]
+    of_texts = {each.name for each in SIGNALS.values() if each.view is not None}
     known: dict[tuple[str, str], dict[tuple[str, date], float]] = {}
     for row in signals:
         of = (row.pop("feature_table"), row.pop("target"))
+        if row["signal"] in of_texts:
+            row["last"] = None
+            continue
         if of not in known:
             known[of] = _newest_values(settings, *of)
         row["last"] = known[of].get((row["entity"], row["as_of"]))

@@ -27,7 +27,7 @@ from features.catalog import feature_view
 from models import artefacts, backend, baselines, tasks, training
 from models.artefacts import Manifest, Version
 from models.examples import Examples, read_examples
-from models.promotion import Contender, Verdict, judge
+from models.promotion import MEASURES, Contender, Verdict, beside_the_best_baseline, judge
 from models.recipes import Recipe, Task
 from models.spans import Spans
 from models.text import versions as texts
@@ -98,13 +98,13 @@ class ModelVersion:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What a person wants to see first: its figure, and the best baseline's beside it."""
+        """What a person wants to see first: what decides, of it and of the best baseline."""
         return {
             "model": self.model,
             "model_version": self.model_version,
             "stage": self.stage,
             "parameters": self.parameters,
-            **tasks.beside_the_best_baseline(self.recipe["task"], self.metrics, self.baselines),
+            **beside_the_best_baseline(self.recipe, self.metrics, self.baselines),
             "labels_known_at": self.labels_known_at,
             "seconds": self.seconds,
             "reason": self.reason,
@@ -523,9 +523,8 @@ def load(settings: Settings, version: ModelVersion) -> Version:
 def _verdict(
     measured: Sequence[Contender], incumbent: str | None, recipe: Recipe | TextRecipe
 ) -> Verdict:
-    loss = tasks.LOSSES[recipe.task]
     overlap = recipe.steps if isinstance(recipe, Recipe) else 1
-    return judge(measured, incumbent, loss.unit, overlap=overlap, counted=loss.counted)
+    return judge(measured, incumbent, MEASURES[recipe.task], overlap=overlap)
 
 
 def _contenders(

@@ -19,7 +19,6 @@ from models import evaluation
 from models.evaluation import ErrorQuantiles
 from models.examples import Examples, targets_of
 from models.recipes import Recipe, Task
-from models.text.recipes import TASK
 
 Floats = npt.NDArray[np.float64]
 Metrics = dict[str, Any]
@@ -27,82 +26,28 @@ Metrics = dict[str, Any]
 
 @dataclass(frozen=True)
 class Headline:
-    """The figure by which versions of a task are listed.
+    """The figure that says most of a forecast with no baseline beside it.
 
     Attributes
     ----------
     name : its key among the metrics.
-    higher_is_better : whether more is better.
     """
 
     name: str
-    higher_is_better: bool = False
 
     def of(self, metrics: Mapping[str, Any]) -> float | None:
         """The figure, None where it is not defined."""
         value = metrics.get(self.name)
         return None if value is None else float(value)
 
-    def best(self, figures: Mapping[str, float | None]) -> str | None:
-        """Name of the best of several."""
-        known = {name: figure for name, figure in figures.items() if figure is not None}
-        if not known:
-            return None
-        choose = max if self.higher_is_better else min
-        return choose(known, key=lambda name: known[name])
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What promotion compares: less is better.
-
-    Attributes
-    ----------
-    unit : in words.
-    counted : what there is a loss of each.
-    """
-
-    unit: str
-    counted: str = "dates"
-
 
 HEADLINES: Mapping[str, Headline] = {
     "level": Headline("rmse"),
     "changes": Headline("mase"),
     "path": Headline("mase"),
-    "direction": Headline("auc_within_date", higher_is_better=True),
-    "rank": Headline("rank_ic", higher_is_better=True),
-    TASK: Headline("macro_f1", higher_is_better=True),
+    "direction": Headline("auc_within_date"),
+    "rank": Headline("rank_ic"),
 }
-LOSSES: Mapping[str, Loss] = {
-    "level": Loss("mean squared error"),
-    "changes": Loss("mean absolute error, each series in units of persistence's"),
-    "path": Loss("mean absolute error, each series in units of persistence's one step ahead"),
-    "direction": Loss("1 - AUC within dates"),
-    "rank": Loss("- rank IC"),
-    TASK: Loss("log loss", counted="texts"),
-}
-
-
-def beside_the_best_baseline(
-    task: str, metrics: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """`metric`, `test`: the figure of a version; `best_baseline`, `baseline_test`: the best one's.
-
-    Parameters
-    ----------
-    task : what is forecast.
-    metrics, baselines : figures of the version, and of the baselines by name.
-    """
-    headline = HEADLINES[task]
-    others = {name: headline.of(figures) for name, figures in baselines.items()}
-    best = headline.best(others)
-    return {
-        "metric": headline.name,
-        "test": headline.of(metrics),
-        "best_baseline": best,
-        "baseline_test": others[best] if best is not None else None,
-    }
 
 
 def losses(task: Task, forecast: Floats, test: Examples) -> pd.Series[float]:

@@ -12,7 +12,7 @@ import duckdb
 from db.errors import LookbackError
 from models.examples import targets_of
 from models.recipes import Recipe
-from signals.declaration import SIGNALS
+from signals.declaration import SIGNALS, Signal
 from signals.report.reading import FIRST_JUDGED, FIRST_SCORED, Row, rows
 
 SHOWN = 5  # of a cross-section, from each end
@@ -162,8 +162,8 @@ def _scores(connection: duckdb.DuckDBPyConnection, name: str, session: date) -> 
     recipe = _recipe(connection, first)
     horizons = tuple(sorted({row["horizon"] for row in newest}))
     shortest = [row for row in newest if row["horizon"] == horizons[0]]
-    across = recipe.task in CROSS_SECTIONS if recipe else len(shortest) >= FEW_ENTITIES
     declared = SIGNALS.get(name)
+    across = _orders(declared, recipe, len(shortest))
     return Scores(
         name,
         declared.unit if declared else "",
@@ -183,6 +183,14 @@ def _scores(connection: duckdb.DuckDBPyConnection, name: str, session: date) -> 
         _cross_section(connection, name, dates, horizons[0]) if across else None,
         () if across else tuple(_forecasts(connection, name, newest, recipe, session)),
     )
+
+
+def _orders(declared: Signal | None, recipe: Recipe | None, entities: int) -> bool:
+    """Whether a signal says who stands above whom, and forecasts no value."""
+    if recipe is not None:
+        return recipe.task in CROSS_SECTIONS
+    of_texts = declared is not None and declared.view is not None
+    return of_texts or entities >= FEW_ENTITIES
 
 
 def _dates(connection: duckdb.DuckDBPyConnection, name: str, session: date) -> list[date]:
@@ -259,10 +267,9 @@ def _cross_section(
     newest.sort(key=lambda row: (-row["value"], row["entity"]))
     moved = [row for row in newest if change.get(row["entity"])]
     moved.sort(key=lambda row: (change[row["entity"]], row["entity"]))
-    ends = min(SHOWN, len(newest) // 2)
     sides = (
-        newest[:ends],
-        newest[::-1][:ends],
+        newest[: min(SHOWN, (len(newest) + 1) // 2)],
+        newest[::-1][: min(SHOWN, len(newest) // 2)],
         [row for row in moved[::-1][:SHOWN] if change[row["entity"]] > 0],
         [row for row in moved[:SHOWN] if change[row["entity"]] < 0],
     )

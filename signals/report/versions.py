@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from models import tasks
+from models import promotion
 from models.training_process import HISTORY
 from signals.report.reading import Row, rows
 
@@ -27,9 +27,11 @@ class Version:
     row : of `model_versions`, without the JSON columns.
     variant : name of its recipe.
     learns : whether it is a network, and no baseline.
-    metric, test : the figure that versions are listed by.
+    metric, test : what decides who is champion (`models.promotion.MEASURES`).
     best_baseline, baseline_test : the best baseline's.
-    better : whether it beats that; None where either is not defined.
+    higher_is_better : whether more of that is better.
+    better : of a network that is no champion, whether it beats the best baseline; None where
+        either is not defined, and where the decision was another one.
     """
 
     row: Row
@@ -39,6 +41,7 @@ class Version:
     test: float | None
     best_baseline: str | None
     baseline_test: float | None
+    higher_is_better: bool
     better: bool | None
 
 
@@ -78,8 +81,9 @@ def read_model(connection: duckdb.DuckDBPyConnection, name: str, home: Path) -> 
         name,
         SHOWN,
     )
-    versions = [_version(row) for row in found]
-    champion = next((each for each in versions if each.row["stage"] == "champion"), None)
+    leads = found[0] if found and found[0]["stage"] == "champion" else None
+    versions = [_version(row, leads) for row in found]
+    champion = versions[0] if leads is not None else None
     # the champion's curve; of a champion that is a baseline those of the newest networks
     networks = [each for each in versions if each.learns and each.row["artefact"]]
     if champion is not None and champion.learns:
@@ -88,17 +92,43 @@ def read_model(connection: duckdb.DuckDBPyConnection, name: str, home: Path) -> 
     return Model(name, champion, tuple(versions), tuple(each for each in curves if each))
 
 
-def _version(row: Row) -> Version:
+def _version(row: Row, champion: Row | None) -> Version:
     recipe, metrics, baselines = (
         json.loads(row.pop(name)) for name in ("recipe", "metrics", "baselines")
     )
     row.pop("spans")
-    side = tasks.beside_the_best_baseline(recipe["task"], metrics, baselines)
-    test, other = side["test"], side["baseline_test"]
-    higher = tasks.HEADLINES[recipe["task"]].higher_is_better
-    better = None if test is None or other is None else (test > other) == higher and test != other
-    learns = row["backend"] != BASELINE
-    return Version(row, recipe["variant"], learns, better=better, **side)
+    measure = promotion.MEASURES[recipe["task"]]
+    side = promotion.beside_the_best_baseline(recipe, metrics, baselines)
+    return Version(
+        row,
+        recipe["variant"],
+        _learns(row),
+        higher_is_better=measure.higher_is_better,
+        better=_better(row, champion, measure, side["test"], side["baseline_test"]),
+        **side,
+    )
+
+
+def _learns(row: Row) -> bool:
+    return bool(row["backend"] != BASELINE)
+
+
+def _better(
+    row: Row,
+    champion: Row | None,
+    measure: promotion.Measure,
+    test: float | None,
+    baseline_test: float | None,
+) -> bool | None:
+    """Whether a network beats the best baseline, where the champion's reason leaves that open.
+
+    The champion's reason says how it stands to the others. Where that is a baseline nothing is
+    called better: it was not on the span that decided, whatever it is on its own.
+    """
+    if row is champion or not _learns(row) or test is None or baseline_test is None:
+        return None
+    better = measure.is_better(test, baseline_test)
+    return None if better and champion is not None and not _learns(champion) else better
 
 
 def _losses(version: Version, home: Path) -> Losses | None:

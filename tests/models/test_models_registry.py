@@ -166,7 +166,7 @@ def test_baselines_are_versions_and_one_is_champion_where_the_network_beats_none
     network = desk.register(*baselines, desk.train(bias=80.0, beside=baselines))
     champion = desk.champion()
     assert champion.recipe["variant"] in {"persistence", "drift"}
-    assert champion.reason.startswith("no network beats this baseline: mean squared error")
+    assert champion.reason.startswith("no network beats this baseline: RMSE")
     assert network.model_version in champion.reason
     assert network.stage == "challenger"
     assert network.reason == f"{champion.model_version} is champion: {champion.reason}"
@@ -184,7 +184,7 @@ def test_a_network_that_beats_the_baselines_takes_over_from_one(desk):
     assert desk.champion().recipe["variant"] != "chapter"
     network = desk.register(*desk.baselines(), desk.train(bias=0.5))
     assert network.stage == "champion"
-    assert network.reason.startswith("the network beats every baseline: mean squared error 0.25")
+    assert network.reason.startswith("the network beats every baseline: RMSE 0.5")
 
 
 def test_the_row_says_what_the_version_was_made_of(desk):
@@ -221,7 +221,7 @@ def test_a_version_that_is_no_worse_takes_over(desk):
     first = desk.register(desk.train(desk.until(20), bias=WORSE))
     second = desk.register(desk.train(bias=BETTER), run_id="second run")
     assert second.stage == "champion"
-    assert "mean squared error 0.25 against the champion's 1600 on 30 dates" in second.reason
+    assert "RMSE 0.5 against the champion's 40 on 30 dates" in second.reason
     retired = registry.find(desk.warehouse, MODEL, first.model_version)
     assert (retired.stage, retired.reason) == ("retired", f"replaced by {second.model_version}")
     assert desk.promotions()[1] == (
@@ -241,7 +241,7 @@ def test_a_worse_version_is_a_challenger(desk):
     first = desk.register(desk.train(desk.until(20), bias=BETTER))
     second = desk.register(desk.train(bias=WORSE))
     assert second.stage == "challenger"
-    assert "the champion stays: mean squared error 1600 against the champion's" in second.reason
+    assert "the champion stays: RMSE 40 against the champion's" in second.reason
     assert "worse beyond noise" in second.reason
     assert desk.champion() == first
     assert len(desk.promotions()) == 1

@@ -117,9 +117,7 @@ publications = st.fixed_dictionaries(
 )
 
 
-@examples(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nights=st.lists(st.lists(publications, max_size=3), min_size=1, max_size=6))
 def test_night_by_night_equals_all_at_once(
     warehouse: Warehouse, calendar: Sessions, nights: list[list[dict]]

@@ -321,6 +321,22 @@ def test_an_entity_that_was_not_scored_before_is_new(panel):
     assert '<td class="n"><span class="muted">new</span></td>' in panel.page()
 
 
+@pytest.mark.parametrize("symbols", [1, 3, 6])
+def test_few_symbols_of_texts_are_in_order_and_not_forecast(shelf, symbols):
+    shelf.night()
+    values = {f"S{place}": -place / 10 for place in range(symbols)}
+    shelf.scores(NIGHT, values, signal="sentiment_daily", horizon_unit="session")
+    shelf.scores(NIGHT, values, signal="of another Lookback", horizon_unit="session")
+    of_texts, unknown = shelf.read(read_scores, NIGHT)
+    assert (of_texts.name, of_texts.forecasts) == ("sentiment_daily", ())
+    ends = of_texts.cross_section.highest, of_texts.cross_section.lowest[::-1]
+    assert [score.entity for end in ends for score in end] == list(values)
+    assert unknown.cross_section is None
+    assert len(unknown.forecasts) == symbols
+    said = f"{symbols} entit{'y' if symbols == 1 else 'ies'}</th>"
+    assert said in shelf.page()
+
+
 def test_forecasts_of_a_series_and_what_was_known_of_it(desk, shelf, model):
     friday, monday = date(2018, 12, 14), date(2018, 12, 17)
     desk.history(friday)
@@ -483,17 +499,76 @@ def test_drift_and_what_has_drifted_anew(panel):
 # --------------------------------------------------------------------------- models
 
 
-def test_champion_first_and_each_beside_the_best_baseline(panel):
-    panel.version("20180102-b", stage="challenger", metrics=json.dumps({"auc_within_date": 0.49}))
-    panel.version("20170101-w", stage="walk-forward")
-    model = panel.read(read_model, PANEL, panel.settings.home)
-    told = [(each.row["model_version"], each.best_baseline, each.better) for each in model.versions]
-    assert told == [("20180101-a", "majority", True), ("20180102-b", "majority", False)]
+NETWORK = {"architecture": "stacked", "variant": "lstm"}
+
+
+def labels(shelf, model=PANEL):
+    """Whether each version is called better, and beside what."""
+    found = shelf.read(read_model, model, shelf.settings.home)
+    return [(each.row["model_version"], each.best_baseline, each.better) for each in found.versions]
+
+
+def auc(value):
+    return json.dumps({"auc_within_date": value})
+
+
+def test_champion_first_and_each_network_beside_the_best_baseline(shelf):
+    shelf.version("20180101-a", recipe=NETWORK)
+    shelf.version("20180102-b", stage="challenger", recipe=NETWORK, metrics=auc(0.51))
+    shelf.version("20180102-c", stage="challenger", recipe=NETWORK, metrics=auc(0.49))
+    shelf.version("20180102-d", stage="challenger", recipe=NETWORK, metrics="{}")
+    shelf.version("20180102-e", stage="challenger", metrics=auc(0.53))
+    shelf.version("20170101-w", stage="walk-forward")
+    assert labels(shelf) == [
+        ("20180101-a", "majority", None),
+        ("20180102-b", "majority", True),
+        ("20180102-c", "majority", False),
+        ("20180102-d", "majority", None),
+        ("20180102-e", "majority", None),
+    ]
+
+
+def test_beside_a_baseline_that_is_champion_no_network_is_called_better(panel):
+    panel.version("20180102-b", stage="challenger", recipe=NETWORK, metrics=auc(0.51))
+    panel.version("20180102-c", stage="challenger", recipe=NETWORK, metrics=auc(0.49))
+    assert labels(panel) == [
+        ("20180101-a", "majority", None),
+        ("20180102-b", "majority", None),
+        ("20180102-c", "majority", False),
+    ]
+    page = panel.page()
+    assert "<code>auc_within_date</code> decides who is champion, more is better" in page
+    assert '<span class="up">better</span>' not in page
+
+
+def test_what_decides_is_what_versions_are_compared_by(shelf):
+    def pair(far, scale):
+        """One series twelve steps ahead: `far` of mae, and mase by another scale."""
+        at = [{"horizon": 1, "mae": 1.0}]
+        series = {"a": {"mae": far, "by_horizon": at}}
+        return {"mae": far, "mase": far / scale, "series": series}
+
+    recipe = {"task": "path"}
+    baselines = {"persistence": pair(3.2, 1.0), "var": pair(3.0, 1.0)}
+    shelf.version(
+        recipe=recipe | {"variant": "var"},
+        metrics=json.dumps(baselines["var"]),
+        baselines=json.dumps({"persistence": baselines["persistence"]}),
+    )
+    shelf.version(
+        "20180102-n",
+        stage="challenger",
+        recipe=recipe | NETWORK,
+        metrics=json.dumps(pair(3.1, 2.0)),
+        baselines=json.dumps(baselines),
+    )
+    champion, network = shelf.read(read_model, PANEL, shelf.settings.home).versions
+    assert (champion.metric, champion.test, champion.baseline_test) == ("relative_mae", 3.0, 3.2)
+    assert (network.test, network.best_baseline, network.better) == (3.1, "var", False)
 
 
 def test_loss_curves_come_from_the_folder_of_the_version(panel):
-    network = {"architecture": "stacked", "variant": "lstm"}
-    panel.version("20180102-n", stage="challenger", recipe=network)
+    panel.version("20180102-n", stage="challenger", recipe=NETWORK)
     folder = panel.settings.home / "models" / PANEL / "20180102-n"
     folder.mkdir(parents=True)
     (folder / "history.json").write_text('{"loss": [3, 2, 1], "val_loss": [3, 1, 2]}')

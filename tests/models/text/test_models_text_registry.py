@@ -75,8 +75,8 @@ def test_a_network_and_its_baselines_are_registered(warehouse, fit, settings, sp
     assert network.labels_known_at == datetime(2016, 5, 1, tzinfo=UTC)
     assert set(network.baselines) == set(names[:-1])
     shown = network.summary
-    assert (shown["metric"], shown["test"]) == ("macro_f1", network.metrics["macro_f1"])
-    best = max(network.baselines, key=lambda name: network.baselines[name]["macro_f1"])
+    assert (shown["metric"], shown["test"]) == ("log_loss", network.metrics["log_loss"])
+    best = min(network.baselines, key=lambda name: network.baselines[name]["log_loss"])
     assert shown["best_baseline"] == best
     known = {each.recipe["variant"]: each.labels_known_at for each in registered}
     assert known["vader"] is None  # a lexicon has seen no label, and may score any text
@@ -120,7 +120,7 @@ def test_champion_and_challenger_meet_on_texts_that_neither_has_seen(warehouse, 
         warehouse, fit(later, variant="other", with_baselines=False), later, "a run"
     )[-1]
     assert new.stage == "champion"  # no worse than the champion, whose network it is
-    assert f"on {len(spans.test)} texts (difference 0" in new.reason
+    assert f"on {len(spans.test)} texts (difference of losses 0" in new.reason
     assert registry.find(warehouse, MODEL, old.model_version).stage == "retired"
 
     back = registry.roll_back(warehouse, MODEL, "a hand")
@@ -218,10 +218,15 @@ def test_the_commands_show_text_versions_beside_others(warehouse, fit, settings,
     listed = {row["model_version"]: row for row in commands.list_versions(settings)}
     assert listed["of windows"]["metric"] == "rmse"
     name = registered[-1].model_version
-    assert listed[name]["metric"] == "macro_f1"
+    assert listed[name]["metric"] == "log_loss"
+    assert f"log loss {listed[name]['test']:.4g}" in registered[-1].reason
     shown = commands.show_version(settings, MODEL, name)
     assert shown["recipe"] == json.loads(json.dumps(registered[-1].recipe))
     assert shown["spans"]["corpora"][0]["licence"] == "made up for tests: nothing is forbidden"
     assert len(shown["history"]["loss"]) == 3
+    assert shown["decided_by"]["figures"]["this version"] == listed[name]["test"]
+    assert shown["decided_by"]["figures"].keys() == {"this version", *shown["baselines"]}
     print_version(shown)
-    assert "nothing is forbidden" in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "nothing is forbidden" in printed
+    assert "log_loss decides who is champion, less is better" in printed

@@ -22,6 +22,7 @@ import requests
 
 from db.availability import Availability
 from db.errors import SourceError, UsageError
+from db.instants import as_dates
 from db.settings import Settings
 from db.sources.document_files import MEGABYTE, WITH_THE_TEXT, document_frame
 from db.sources.http import RequestFailed, RetryPolicy
@@ -104,7 +105,9 @@ class Feed:
         language = parsed.feed.get("language")
         rows = [self._row(entry, language) for entry in parsed.entries]
         columns = {key: [row[key] for row in rows] for key in (rows[0] if rows else {})}
-        return Fetched(document_frame(columns), None, problems, state)
+        frame = document_frame(columns)
+        frame["published_at"] = as_dates(frame["published_at"])
+        return Fetched(frame, None, problems, state)
 
     @property
     def _host(self) -> str:

@@ -137,6 +137,24 @@ def test_times_are_read_as_those_of_files(
     assert found.known.tolist() == [pd.NaT if known is None else pd.Timestamp(known, tz="UTC")]
 
 
+@pytest.mark.parametrize(
+    ("times", "published"),
+    [
+        (["2018-12-27T00:00:00Z", "2018-12-28T00:00:00Z"], ["2018-12-27", "2018-12-28"]),
+        (["2018-12-27T00:00:00Z", "2018-12-28T09:00:00Z"], None),
+    ],
+)
+def test_a_feed_of_midnights_gives_dates(feed: Feed, serve, times, published) -> None:
+    """Else its entries would be known before their day has begun."""
+    entries = "".join(
+        f"<item><guid>{at}</guid><title>news</title><pubDate>{time}</pubDate></item>"
+        for at, time in enumerate(times)
+    )
+    serve(f'<rss version="2.0"><channel>{entries}</channel></rss>'.encode())
+    given = [row["published_at"] for row in rows(feed.fetch(WHOLE))]
+    assert given == (published or times)
+
+
 def test_a_feed_that_has_not_changed_is_not_sent_again(
     feed: Feed, httpserver: HTTPServer, recorded
 ) -> None:

@@ -26,7 +26,8 @@ def hold(home: Path, name: str, wait_seconds: float, purpose: str) -> Iterator[N
     Raises
     ------
     StoreError
-        After `wait_seconds`, naming the process that holds the lock and since when.
+        After `wait_seconds`, naming the process that holds the lock and since when; or at once,
+        where the home cannot be written to.
     """
     lock = FileLock(home / f"{name}.lock", thread_local=False)
     note = home / f"{name}.json"
@@ -36,6 +37,11 @@ def hold(home: Path, name: str, wait_seconds: float, purpose: str) -> Iterator[N
         raise StoreError(
             f"the {name} lock of {home} is held by {_holder(note)}; "
             f"waited {wait_seconds:g} s: try again when it is done, or stop it"
+        ) from None
+    except OSError as error:  # permissions do not say so of every file system
+        raise StoreError(
+            f"cannot write to LOOKBACK_HOME {home}: {error.strerror}; "
+            "set LOOKBACK_HOME to a folder that this user may write"
         ) from None
     try:
         note.write_text(

@@ -1,4 +1,7 @@
-"""Settings: one object, from environment `LOOKBACK_*` and `lookback.toml`."""
+"""Settings: one object, from environment `LOOKBACK_*` and `lookback.toml`.
+
+A variable of the environment that is empty counts as not set.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +22,7 @@ from db.errors import UsageError
 
 Profile = Literal["sample", "live", "files"]
 
+PATHS = ("home", "files_dir", "inbox_dir", "company_names", "corpora")
 SECRETS = frozenset({"fred_api_key", "tiingo_api_key", "serve_token"})
 
 # Twenty large US stocks, the same that the sample profile carries.
@@ -49,7 +53,9 @@ DEFAULT_SYMBOLS = [
 class Settings(BaseSettings):
     """What a run needs to know. Times are durations; instants come from the clock."""
 
-    model_config = SettingsConfigDict(env_prefix="LOOKBACK_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="LOOKBACK_", env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     profile: Profile = Field("sample", description="sample, live or files")
     home: Path = Field(
@@ -146,12 +152,27 @@ class Settings(BaseSettings):
         "characters. Default: made once, in serve.token under home",
     )
 
-    @field_validator("home", "files_dir", "inbox_dir", "company_names", "corpora")
+    @field_validator(*PATHS, mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is blank; name a path, or leave the setting out")
+        return value
+
+    @field_validator(*PATHS)
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         if value is not None and "?" in str(value):
             raise ValueError("DuckDB opens no path with a question mark")
         return value.expanduser().absolute() if value is not None else None
+
+    @field_validator("inbox_dir")
+    @classmethod
+    def _meant(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        home = info.data.get("home")  # None: it was refused itself
+        if value is not None and home is not None and (why := no_inbox(value, home)):
+            raise ValueError(why)
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -217,7 +238,8 @@ def load_settings(**overrides: Any) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         where = f"LOOKBACK_{name.upper()} or {toml}"
         given = "" if name in SECRETS else f" (given {first.get('input')!r})"
-        raise UsageError(f"setting {name}: {first['msg']}{given}; see {where}") from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"setting {name}: {problem}{given}; see {where}") from None
     except SettingsError as error:
         name = str(error).split('"')[1] if '"' in str(error) else "of the environment"
         raise UsageError(
@@ -226,9 +248,21 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
 
 
+def no_inbox(folder: Path, home: Path) -> str:
+    """Why a folder cannot be an inbox, all files of which are moved; "" where it can be one."""
+    real = os.path.realpath(folder)
+    if real == os.path.realpath(os.path.expanduser("~")):
+        problem = "is the home folder of this user"
+    elif Path(os.path.realpath(home)).is_relative_to(real):
+        problem = f"is, or holds, LOOKBACK_HOME {home}"
+    else:
+        return ""
+    return f"{problem}, and files of an inbox are moved; name a folder for texts alone"
+
+
 def _toml() -> Path:
     """The settings file: LOOKBACK_CONFIG, or lookback.toml in the working folder."""
-    return Path(os.environ.get("LOOKBACK_CONFIG", "lookback.toml"))
+    return Path(os.environ.get("LOOKBACK_CONFIG") or "lookback.toml")
 
 
 def _refuse_secrets_in(toml: Path) -> None:

@@ -84,11 +84,11 @@ def nightly(session: datetime | None, as_json: bool) -> None:
 @main.command()
 @click.option(
     "--inbox",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     help="A folder of texts to take over, beside LOOKBACK_HOME/inbox.",
 )
 @JSON
-def sentiment(inbox: Path | None, as_json: bool) -> None:
+def sentiment(inbox: str | None, as_json: bool) -> None:
     """Take over, score and publish the texts that have come in."""
     from flows.run import run_sentiment
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from typing import Any
 from db.clock import night
 from db.errors import LookbackError, UsageError
 from db.sessions import sessions
-from db.settings import Settings
+from db.settings import Settings, no_inbox
 from db.warehouse import open_warehouse
 from flows.display import new_console, print_night, print_sentiment, print_training
 from flows.orchestration import STARTUP_SECONDS, configure
@@ -79,32 +80,45 @@ def run_train(
     return int(report.exit_code)
 
 
-def run_sentiment(settings: Settings, inbox: Path | None, *, as_json: bool) -> int:
+def run_sentiment(settings: Settings, inbox: str | None, *, as_json: bool) -> int:
     """Take over and score incoming texts and print what was done; returns the exit code.
 
     Raises
     ------
     UsageError
-        `inbox` is no folder.
+        `inbox` is no folder that can be read, or none that can be meant.
     LookbackError
         The run failed; one line says what was wrong.
     """
     began = time.perf_counter()
-    if inbox is not None and not inbox.is_dir():
-        raise UsageError(f"--inbox {inbox} is no folder")
+    folder = _inbox(inbox, settings.home) if inbox is not None else None
     _require_store(settings)
     progress = ConsoleProgress(new_console(stderr=as_json))
     configure(settings.home, quiet=True)
     with progress.shown():
         with progress.waiting("start Prefect"):
             from flows.sentiment import sentiment
-        report = _run(sentiment, inbox=str(inbox.absolute()) if inbox else None)
+        report = _run(sentiment, inbox=folder)
     seconds = time.perf_counter() - began
     if as_json:
         print(json.dumps(asdict(report) | {"whole_seconds": seconds}, default=str, indent=2))
     else:
         print_sentiment(report, seconds)
     return int(report.exit_code)
+
+
+def _inbox(given: str, home: Path) -> str:
+    """The absolute path of the folder that `--inbox` names."""
+    if not given.strip():
+        raise UsageError("--inbox is blank; name a folder of texts")
+    folder = Path(given).absolute()
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise UsageError(f"--inbox {given} is no folder to read: {error.strerror}") from None
+    if why := no_inbox(folder, home):
+        raise UsageError(f"--inbox {given} {why}")
+    return str(folder)
 
 
 def _require_store(settings: Settings) -> None:

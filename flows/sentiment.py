@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -96,8 +95,10 @@ def sentiment(inbox: str | None = None, only_when_due: bool = False) -> Sentimen
     ------
     StoreError
         The store is locked for too long, foreign, or of another profile.
+    UsageError
+        `inbox` cannot be meant: see `db.settings.no_inbox`.
     """
-    settings = load_settings(**({"inbox_dir": Path(inbox)} if inbox else {}))
+    settings = load_settings(**({"inbox_dir": inbox} if inbox else {}))
     calendar = sessions(settings.calendar)
     now = datetime.now(ZoneInfo(calendar.time_zone))
     if only_when_due and not is_due(calendar, now):

@@ -5,9 +5,12 @@
     inbox/quarantine/       what could not be read as a whole; raw.quarantine says why
 
 A file is put away only after its rows are in the store; killed in between, the next run puts
-it away. One that may not be moved stays and is remembered by size and times: it is read again
-when it changes. A file that is still being written is left for the next run: give it a name
-that ends in .part or begins with a dot until it is whole, then rename it.
+it away. A file that is still being written is left for the next run: give it a name that ends
+in .part or begins with a dot until it is whole, then rename it.
+
+What was read is remembered by inode, size and times. A file that may not be moved stays and is
+read again when it changes. So is one that was put away, until a whole UTC day has passed without
+a change: a writer that had fallen silent may hold it still.
 """
 
 from __future__ import annotations
@@ -15,11 +18,11 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import pandas as pd
 
@@ -40,10 +43,17 @@ if TYPE_CHECKING:
 
 NAME = "inbox"
 ARCHIVE, QUARANTINE, STAYS = "archive", "quarantine", "."
+WRITTEN_TO = "was written to after it was put away; read again"
 
 # A file that changed less than this ago may still be written to.
 SETTLED_SECONDS = 2.0
 UNFINISHED = (".part", ".partial", ".tmp", ".filepart", ".crdownload", "~")
+
+# A file that was put away is followed until a run, later than these UTC days after its last
+# change, finds it as it was.
+FOLLOWED_DAYS = 1
+# Entries of a folder that were left alone and are named.
+NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -77,12 +87,14 @@ class Inbox:
         self.folders[0].mkdir(parents=True, exist_ok=True)
         seen = _Seen(request.state.get("files", {}))
         for folder in self.folders:
-            self._read(folder, seen)
+            self._read_dropped(folder, seen)
+        self._read_written_to(seen)
         frame = pd.concat(seen.frames, ignore_index=True) if seen.frames else document_frame({})
         state = {"files": seen.files, "left": seen.left}
         return Fetched(frame, None, tuple(seen.problems), state)
 
-    def _read(self, folder: Path, seen: _Seen) -> None:
+    def _read_dropped(self, folder: Path, seen: _Seen) -> None:
+        """Read what lies in an inbox, unless it was read as it is now and could not be moved."""
         try:
             entries = [entry for entry in os.scandir(folder) if not _is_ours(entry)]
         except OSError as error:
@@ -91,65 +103,154 @@ class Inbox:
                 "correct LOOKBACK_INBOX_DIR"
             )
             return
-        for path in _in_order(entries, seen):
+        for path in _in_order(folder, entries, seen):
             mark = fingerprint(path)
             if mark is None:
-                continue
+                continue  # somebody took it away
             known = seen.before.get(str(path))
             if known is not None and known["fingerprint"] == mark:
                 seen.files[str(path)] = known
+            else:
+                self._read(path, mark, folder, seen.today, seen)
+
+    def _read_written_to(self, seen: _Seen) -> None:
+        """Read what was put away and has been written to since."""
+        for path, mark, known in _put_away(seen):
+            _, size, modified, _ = mark  # that its entry has changed was our moving it
+            if [size, modified] == known["fingerprint"][1:3]:
+                if known["changed"] >= seen.followed_from:
+                    seen.files[str(path)] = {**known, "fingerprint": mark}
                 continue
-            outcome, reason = "archive", ""
-            try:
-                frame = read_documents(path, self.largest)
-            except FileNotFoundError:
-                continue  # somebody took it away
-            except Refused as refused:
-                frame = document_frame({k: [v] for k, v in refused.as_row().items()})
-                outcome, reason = "quarantine", str(refused)
-            if fingerprint(path) != mark:  # it changed while it was read
-                seen.left.append(path.name)
-                continue
-            seen.frames.append(frame.assign(file=str(path)))
-            seen.files[str(path)] = {"fingerprint": mark, "outcome": outcome, "reason": reason}
+            seen.files[str(path)] = {**known, "changed": seen.today}
+            inbox = Path(known["inbox"])
+            if _is_unfinished(path.name, modified / 1e9):
+                seen.leave(path, inbox)
+            else:
+                self._read(path, mark, inbox, known["day"], seen)
+
+    def _read(self, path: Path, mark: list[int], inbox: Path, day: str, seen: _Seen) -> None:
+        """Read one file and remember it, unless it changes meanwhile."""
+        outcome, reasons = ARCHIVE, [WRITTEN_TO] if path.parent != inbox else []
+        try:
+            frame = read_documents(path, self.largest)
+        except FileNotFoundError:
+            return  # somebody took it away
+        except Refused as refused:
+            frame = document_frame({k: [v] for k, v in refused.as_row().items()})
+            outcome, reasons = QUARANTINE, [*reasons, str(refused)]
+        if fingerprint(path) != mark:
+            seen.leave(path, inbox)
+            return
+        seen.frames.append(frame.assign(file=str(path)))
+        seen.files[str(path)] = {
+            "inbox": str(inbox),
+            "fingerprint": mark,
+            "outcome": outcome,
+            "reason": ": ".join(reasons),
+            "day": day,
+            "changed": seen.today,
+        }
+
+
+class _Known(TypedDict):
+    """What is remembered of a file that was read, by its path.
+
+    `inbox` is the folder in which it was dropped, `day` the UTC day of its archive folder,
+    `changed` that on which it was last read, or found to be written to.
+    """
+
+    inbox: str
+    fingerprint: list[int]
+    outcome: str
+    reason: str
+    day: str
+    changed: str
 
 
 @dataclass
 class _Seen:
     """What a fetch has come across; `before` is what the last one had."""
 
-    before: Mapping[str, Any]
-    files: dict[str, Any] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
+    before: Mapping[str, _Known]
+    files: dict[str, _Known] = field(default_factory=dict)
+    left: list[tuple[str, str]] = field(default_factory=list)
     frames: list[pd.DataFrame] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def today(self) -> str:
+        """The UTC day of the fetch."""
+        return self.now.date().isoformat()
+
+    @property
+    def followed_from(self) -> str:
+        """The UTC day from which on a file that was put away must have changed to be followed."""
+        return (self.now - timedelta(days=FOLLOWED_DAYS)).date().isoformat()
+
+    def leave(self, path: Path, inbox: Path) -> None:
+        """Leave a file that may still be written to for the next run."""
+        self.left.append((path.name, _place(path, inbox)))
+
+
+def _place(path: Path, inbox: Path) -> str:
+    """Where a file lies, from its inbox on; `.` of one that was not put away."""
+    return STAYS if path.parent == inbox else str(path.relative_to(inbox))
+
+
+def _put_away(seen: _Seen) -> Iterator[tuple[Path, list[int], _Known]]:
+    """Files that were put away and are followed, as they are now, and as they were read.
+
+    They are known by their inode: where a name is taken a file is put away under another one.
+    """
+    # what versions before this one remembered has no inbox
+    followed = [known for known in seen.before.values() if "inbox" in known]
+    for inbox in dict.fromkeys(known["inbox"] for known in followed):
+        of_inbox = [known for known in followed if known["inbox"] == inbox]
+        by_inode = {known["fingerprint"][0]: known for known in of_inbox}
+        days = sorted({f"{ARCHIVE}/{known['day']}" for known in of_inbox})
+        for path in _files_in(Path(inbox, folder) for folder in (QUARANTINE, *days)):
+            mark = fingerprint(path)
+            if mark is not None and mark[0] in by_inode:
+                yield path, mark, by_inode[mark[0]]
+
+
+def _files_in(folders: Iterable[Path]) -> Iterator[Path]:
+    """Everything in those of the folders that are there."""
+    for folder in folders:
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        yield from (folder / name for name in names)
 
 
 def _is_ours(entry: os.DirEntry[str]) -> bool:
     return entry.name in (ARCHIVE, QUARANTINE) and entry.is_dir(follow_symlinks=False)
 
 
-def _in_order(entries: Sequence[os.DirEntry[str]], seen: _Seen) -> Iterator[Path]:
+def _in_order(folder: Path, entries: Sequence[os.DirEntry[str]], seen: _Seen) -> Iterator[Path]:
     """Regular files that are no longer written to, oldest first; others are named."""
-    ready = []
+    ready, others = [], []
     for entry in entries:
         try:
             status = entry.stat(follow_symlinks=False)
         except OSError:
             continue  # somebody took it away
         if not stat.S_ISREG(status.st_mode):
-            seen.problems.append(
-                f"{NAME}: {_shown(entry.path)} is {_what(status.st_mode)} and was left alone; only "
-                "files that lie in the inbox itself are read"
-            )
+            others.append(f"{_shown(entry.name)} ({_what(status.st_mode)})")
         elif _shown(entry.name) != entry.name:
-            seen.problems.append(
-                f"{NAME}: {_shown(entry.path)} was left alone: its name is no UTF-8; rename it"
-            )
+            others.append(f"{_shown(entry.name)} (a name that is no UTF-8)")
         elif _is_unfinished(entry.name, status.st_mtime):
-            seen.left.append(entry.name)
+            seen.leave(Path(entry.path), folder)
         else:
             ready.append((status.st_mtime_ns, entry.path))
+    if others:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        seen.problems.append(
+            f"{NAME}: left alone in {folder}: {', '.join(sorted(others)[:NAMED])}{more}; only "
+            "regular files that lie in the inbox itself are read: take the others away"
+        )
     for _, path in sorted(ready):
         yield Path(path)
 
@@ -171,7 +272,7 @@ def _is_unfinished(name: str, modified: float) -> bool:
 
 
 def fingerprint(path: Path) -> list[int] | None:
-    """Size, times of change of content and of the entry: what tells a file from itself later.
+    """Inode, size, ns of the last change of content and of entry: what tells a file from itself.
 
     A file that is moved away and back has another one: it is read again.
     """
@@ -179,7 +280,7 @@ def fingerprint(path: Path) -> list[int] | None:
         status = path.lstat()
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 # --------------------------------------------------------------------------- putting away
@@ -195,7 +296,7 @@ class PutAway:
     place : where it is now, from its inbox on; `.` if it was left there.
     rows, appended, unchanged, quarantined : of it, `rows` is the sum of the others; a file that
         could not be read as a whole is one row in quarantine.
-    reason : why it is in quarantine, or still in the inbox; "" of one that is archived.
+    reason : why it is in quarantine, still in the inbox, or read again; "" of others.
     """
 
     name: str
@@ -210,10 +311,10 @@ class PutAway:
 def put_away(staged: Staged, delivery: Delivery) -> list[PutAway]:
     """Move the files of a delivery that was taken over; call after its transaction.
 
-    A file goes to `archive/<UTC day of the fetch>/` or to `quarantine/` beside it, under its
-    name, with a number where that is taken. One that has changed since it was read stays for
-    the next run, and so do all where the quality gate stopped the delivery. Deliveries of other
-    sources have no such files.
+    A file goes to `archive/<UTC day on which it was read>/` or to `quarantine/`, under its name,
+    with a number where that is taken; one that was read again there stays, unless it now belongs
+    in the other. One that has changed since it was read stays for the next run, and so do all
+    where the quality gate stopped the delivery. Deliveries of other sources have no such files.
     """
     if staged.source.name != NAME:
         return []
@@ -221,14 +322,17 @@ def put_away(staged: Staged, delivery: Delivery) -> list[PutAway]:
     done = []
     for place, known in staged.state.get("files", {}).items():
         path, count = Path(place), counts.get(place)
+        where = _place(path, Path(known["inbox"]))
+        if path.parent == _target(known) and count is None:
+            continue  # put away before, and not read again
         if delivery.status == "stopped":
-            where, why = STAYS, "the quality gate stopped the delivery"
+            why = "the quality gate stopped the delivery"
         elif (now := fingerprint(path)) is None:
             continue  # another run was faster
         elif now != known["fingerprint"]:
-            where, why = STAYS, "has changed since it was read; the next run reads it again"
+            why = "has changed since it was read; the next run reads it again"
         else:
-            where, why = _put(path, known, staged.fetched_at.date())
+            where, why = _put(path, known)
         done.append(
             PutAway(
                 path.name,
@@ -241,20 +345,28 @@ def put_away(staged: Staged, delivery: Delivery) -> list[PutAway]:
             )
         )
     unfinished = "may still be written to; the next run reads it"
-    return done + [PutAway(name, STAYS, reason=unfinished) for name in staged.state.get("left", [])]
+    left = staged.state.get("left", [])
+    return done + [PutAway(name, place, reason=unfinished) for name, place in left]
 
 
-def _put(path: Path, known: Mapping[str, Any], day: date) -> tuple[str, str]:
-    """Move a file; where it is now, and why, unless it is archived."""
-    target = QUARANTINE if known["outcome"] == "quarantine" else f"{ARCHIVE}/{day.isoformat()}"
+def _put(path: Path, known: _Known) -> tuple[str, str]:
+    """Move a file, unless it lies there already; where it is now, and why."""
+    inbox, target = Path(known["inbox"]), _target(known)
     try:
-        moved = move(path, path.parent / target)
+        moved = path if path.parent == target else move(path, target)
     except OSError as error:
-        return STAYS, (
-            f"could not be moved to {target}/: {error.strerror}; let this user write there; until "
-            "then it is not read again"
+        return _place(path, inbox), (
+            f"could not be moved to {target.relative_to(inbox)}/: {error.strerror}; let this user "
+            "write there; until then it is not read again"
         )
-    return f"{target}/{moved.name}", known["reason"]
+    return _place(moved, inbox), known["reason"]
+
+
+def _target(known: _Known) -> Path:
+    """The folder in which a file that was read belongs."""
+    if known["outcome"] == QUARANTINE:
+        return Path(known["inbox"], QUARANTINE)
+    return Path(known["inbox"], ARCHIVE, known["day"])
 
 
 def move(path: Path, folder: Path) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from db.errors import UsageError
-from db.settings import Settings, load_settings
+from db.settings import PATHS, Settings, load_settings
 
 KEY = "0123456789abcdef-a-key"
 
@@ -76,6 +76,55 @@ def test_a_bad_value_names_its_setting(
     said = refusal()
     assert said.startswith(f"setting {name}: ")
     assert f"LOOKBACK_{name.upper()}" in said
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_an_empty_variable_counts_as_not_set(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("LOOKBACK_HOME")
+    unset = load_settings()
+    monkeypatch.setenv(f"LOOKBACK_{name.upper()}", "")
+    assert load_settings() == unset
+    assert unset.home == tmp_path / ".lookback"
+
+
+def test_an_empty_variable_leaves_what_the_file_says(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text('signals = ["macro_outlook"]\n')
+    monkeypatch.setenv("LOOKBACK_SIGNALS", "")
+    assert load_settings().signals == ["macro_outlook"]
+    monkeypatch.chdir(toml.parent)
+    monkeypatch.setenv("LOOKBACK_CONFIG", "")
+    assert load_settings().signals == ["macro_outlook"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_blank_path_is_refused(name: str, toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOOKBACK_HOME")
+    toml.write_text(f'{name} = ""\n')
+    assert f"setting {name}: is blank" in refusal()
+    monkeypatch.setenv(f"LOOKBACK_{name.upper()}", " ")
+    assert f"setting {name}: is blank" in refusal()
+
+
+def test_an_inbox_that_cannot_be_meant_is_refused(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = tmp_path / "user"
+    user.mkdir()
+    (tmp_path / "link").symlink_to(own_home)
+    monkeypatch.setenv("HOME", str(user))
+    for unfit in ("/", str(own_home), str(tmp_path), str(tmp_path / "link"), f"{own_home}/x/.."):
+        assert "setting inbox_dir: is, or holds, LOOKBACK_HOME" in refusal(inbox_dir=unfit)
+    for unfit in ("~", str(user)):
+        assert "setting inbox_dir: is the home folder of this user" in refusal(inbox_dir=unfit)
+    for fit in (user / "texts", own_home / "inbox", tmp_path / "drop"):
+        assert load_settings(inbox_dir=fit).inbox_dir == fit
+    assert refusal(inbox_dir="/", home="/what?").startswith("setting home: ")
 
 
 def test_the_file_is_read_and_the_environment_wins(

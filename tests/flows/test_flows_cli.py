@@ -139,6 +139,52 @@ def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     assert "cannot write to LOOKBACK_HOME" in one_line(result)
 
 
+def test_a_home_that_takes_no_file(own_home: Path) -> None:
+    (own_home / "writer.lock").mkdir(parents=True)  # as /sys/kernel, where permissions allow it
+    result = lookback("nightly")
+    assert result.exit_code == 1
+    assert f"cannot write to LOOKBACK_HOME {own_home}: Is a directory" in one_line(result)
+
+
+@pytest.mark.parametrize(
+    ("inbox", "said"),
+    [
+        ("", "--inbox is blank"),
+        (" ", "--inbox is blank"),
+        ("nowhere", "--inbox nowhere is no folder to read: No such file or directory"),
+        ("file", "--inbox file is no folder to read: Not a directory"),
+        ("/", "--inbox / is, or holds, LOOKBACK_HOME"),
+        (".", "--inbox . is, or holds, LOOKBACK_HOME"),
+        ("home", "--inbox home is, or holds, LOOKBACK_HOME"),
+        ("user", "--inbox user is the home folder of this user"),
+        ("locked", "--inbox locked is no folder to read: Permission denied"),
+    ],
+)
+def test_a_wrong_inbox_is_refused_and_nothing_is_touched(
+    inbox: str, said: str, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("home", "user", "locked"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    scandir = os.scandir
+
+    def refused(path: Path) -> object:
+        if path == tmp_path / "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("flows.run.os.scandir", refused)
+    # no run may follow: it would move files of the machine
+    monkeypatch.setattr("flows.run._require_store", lambda _: pytest.fail("was not refused"))
+    before = sorted(tmp_path.rglob("*"))
+    result = lookback("sentiment", "--inbox", inbox)
+    assert result.exit_code == 2
+    assert said in one_line(result)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_nothing_published_yet(own_home: Path) -> None:
     for arguments in (("signals", "latest"), ("models", "list"), ("check",), ("sql", "SELECT 1")):
         result = lookback(*arguments)

@@ -273,6 +273,14 @@ def test_a_first_night_has_every_signal(prefect_server, own_home: Path, monkeypa
         "macro_path": 24,
         "sentiment_daily": 6,
     }
+    assert {row["last"] for row in rows["sentiment_daily"]} == {None}
+    assert {(row["model"], row["metric"]) for row in report.trained} == {
+        ("sp500_next_close", "rmse"),
+        ("equity_week_direction", "auc_within_date"),
+        ("macro_outlook", "relative_mae"),
+        ("macro_path", "relative_mae"),
+        ("text_sentiment_finance", "log_loss"),
+    }
     assert {row["entity"] for row in rows["macro_path"]} == {"BAA", "CPILFESL"}
     assert sorted({row["horizon"] for row in rows["macro_path"]}) == list(range(1, 13))
     settings = load_settings()

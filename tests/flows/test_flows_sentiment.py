@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from db.errors import UsageError
 from db.publishing import query_published
 from db.sessions import sessions
 from db.settings import Settings, load_settings
@@ -191,6 +192,13 @@ def test_texts_are_looked_for_every_hour_of_a_session_and_every_fourth_otherwise
 
     now = datetime.fromisoformat(at).replace(tzinfo=ZoneInfo("America/New_York"))
     assert is_due(sessions("XNYS"), now) is due
+
+
+def test_an_inbox_that_holds_the_home_is_refused(own_home: Path) -> None:
+    from flows.sentiment import sentiment
+
+    with pytest.raises(UsageError, match="is, or holds, LOOKBACK_HOME"):
+        sentiment.fn(inbox=str(own_home.parent))
 
 
 def test_the_moment_is_now_and_belongs_to_the_session_that_closed_last(own_home: Path) -> None:

@@ -8,7 +8,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from db.ingest import Delivery
 from db.sessions import Sessions
 from db.settings import Settings, load_settings
 from db.sources import inbox as module
-from db.sources.inbox import Inbox, PutAway, put_away
+from db.sources.inbox import WRITTEN_TO, Inbox, PutAway, put_away
 from db.staging import Staged
 from db.warehouse import Warehouse
 
 GOOD = {"id": "1", "time": "2018-12-28T15:00Z", "text": "Up", "symbols": ["AAPL"]}
 
+DAY = "2026-11-26"
 YEARS = 10 * 365 * 86_400.0  # before the sample night
 
 predicates = pytest.mark.usefixtures("by_predicates")
@@ -35,6 +37,24 @@ predicates = pytest.mark.usefixtures("by_predicates")
 def inbox(stored: Settings) -> Path:
     stored.inbox.mkdir()
     return stored.inbox
+
+
+@dataclass
+class Clock:
+    """The machine's clock, as the inbox reads it."""
+
+    time: datetime
+
+    def now(self, zone: object) -> datetime:
+        assert zone is UTC
+        return self.time
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(datetime.fromisoformat(f"{DAY}T23:00Z"))
+    monkeypatch.setattr(module, "datetime", clock)
+    return clock
 
 
 def drop(folder: Path, name: str, content: bytes | str | list[dict[str, Any]]) -> Path:
@@ -117,9 +137,8 @@ def test_a_folder_of_all_kinds_of_files(
     delivery, files = run(docs=tmp_path / "docs")
     assert counts(delivery) == (17, 6, 1, 10)
     assert (delivery.status, delivery.problems) == ("ok", ())
-    day = delivery_day(warehouse)
     assert lying(inbox) == {
-        f"archive/{day}/{name}"
+        f"archive/{DAY}/{name}"
         for name in (
             "good.jsonl", "again.jsonl", "table.csv", "lines.jsonl", "rows.json", "packed.jsonl.gz",
         )
@@ -130,7 +149,7 @@ def test_a_folder_of_all_kinds_of_files(
     assert sum(file.rows for file in files) == 17
     by_name = {file.name: file for file in files}
     assert by_name["table.csv"] == PutAway(
-        "table.csv", f"archive/{day}/table.csv", rows=3, appended=1, quarantined=2
+        "table.csv", f"archive/{DAY}/table.csv", rows=3, appended=1, quarantined=2
     )
     assert by_name["latin.csv"].place == "quarantine/latin.csv"
     assert "is no UTF-8" in by_name["latin.csv"].reason
@@ -183,12 +202,6 @@ def test_a_folder_of_all_kinds_of_files(
     assert (again.status, counts(again), files) == ("unchanged", (0, 0, 0, 0), [])
 
 
-def delivery_day(warehouse: Warehouse) -> str:
-    found = warehouse.one("SELECT CAST(max(fetched_at) AS DATE) FROM ops.watermarks")
-    assert found is not None
-    return str(found[0])
-
-
 @predicates
 def test_the_same_files_again_under_other_names_add_nothing(
     inbox: Path, run: Run, warehouse: Warehouse
@@ -229,7 +242,7 @@ def test_a_kill_before_or_after_the_commit_loses_and_doubles_nothing(
     run()
     assert warehouse.sql("SELECT document_id FROM raw.documents") == [("1",)]
     assert quarantined(warehouse) == {"2": "text_given", "b.csv": "file_empty"}
-    assert lying(inbox) == {f"archive/{delivery_day(warehouse)}/a.jsonl", "quarantine/b.csv"}
+    assert lying(inbox) == {f"archive/{DAY}/a.jsonl", "quarantine/b.csv"}
 
 
 @predicates
@@ -290,13 +303,19 @@ def test_links_and_folders_are_named_and_left(inbox: Path, run: Run, tmp_path: P
         file.write("{}")
     delivery, files = run()
     assert (delivery.status, counts(delivery), files) == ("partial", (0, 0, 0, 0), [])
-    assert sorted(problem.split(" left alone")[0] for problem in delivery.problems) == [
-        f"inbox: {inbox}/\\xff.jsonl was",
-        f"inbox: {inbox}/folder is a folder and was",
-        f"inbox: {inbox}/link.jsonl is a symbolic link and was",
-        f"inbox: {inbox}/pipe is no regular file and was",
-    ]
+    assert delivery.problems == (
+        f"inbox: left alone in {inbox}: \\xff.jsonl (a name that is no UTF-8), folder (a folder), "
+        "link.jsonl (a symbolic link) and 1 more; only regular files that lie in the inbox itself "
+        "are read: take the others away",
+    )
     assert (tmp_path / "elsewhere.jsonl").exists()
+    (inbox / "link.jsonl").unlink()
+    (inbox / "folder").rmdir()
+    os.unlink(os.fsencode(inbox) + b"/\xff.jsonl")
+    (problem,) = run()[0].problems
+    assert problem.startswith(f"inbox: left alone in {inbox}: pipe (no regular file); only")
+    (inbox / "pipe").unlink()
+    assert run()[0].problems == ()
 
 
 @predicates
@@ -335,6 +354,149 @@ def test_a_file_out_of_quarantine_is_read_again_when_it_is_dropped_again(
     assert counts(delivery) == (1, 1, 0, 0)
 
 
+def write_on(path: Path, *rows: dict[str, Any], seconds: float = 30) -> None:
+    """A writer that holds the file goes on, and has been silent again for some seconds."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    age(path, seconds)
+
+
+@predicates
+def test_what_is_written_to_a_file_in_the_archive_is_read_in_place(
+    inbox: Path, run: Run, warehouse: Warehouse
+) -> None:
+    drop(inbox, "slow.jsonl", [GOOD | {"id": "0"}])
+    run()
+    dropped = drop(inbox, "slow.jsonl", [GOOD])  # its name in the archive is taken
+    with dropped.open("a") as writer:
+        run()
+        writer.write(json.dumps(GOOD | {"id": "2"}) + "\n")
+    place = f"archive/{DAY}/slow-2.jsonl"
+    age(inbox / place, 30)
+
+    delivery, files = run()
+    assert counts(delivery) == (2, 1, 1, 0)
+    assert files == [
+        PutAway("slow-2.jsonl", place, rows=2, appended=1, unchanged=1, reason=WRITTEN_TO)
+    ]
+    again, files = run()
+    assert (again.status, counts(again), files) == ("unchanged", (0, 0, 0, 0), [])
+    write_on(inbox / place, GOOD | {"id": "3"})
+    assert counts(run()[0]) == (3, 1, 2, 0)
+    assert warehouse.one("SELECT count(*) FROM raw.documents") == (4,)
+    assert lying(inbox) == {f"archive/{DAY}/slow.jsonl", place}
+
+
+@predicates
+def test_a_writer_that_goes_on_while_a_file_is_put_away_is_noticed(
+    inbox: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(inbox, "slow.jsonl", [GOOD])
+    rename = os.replace
+
+    def meanwhile(source: Path, target: Path) -> None:
+        write_on(source, GOOD | {"id": "2"})
+        rename(source, target)
+
+    with monkeypatch.context() as moving:
+        moving.setattr(module.os, "replace", meanwhile)
+        run()
+    assert counts(run()[0]) == (2, 1, 1, 0)
+
+
+@predicates
+def test_what_is_put_away_and_still_written_to_is_left_for_the_next_run(
+    inbox: Path, run: Run
+) -> None:
+    drop(inbox, "slow.jsonl", [GOOD])
+    run()
+    place = f"archive/{DAY}/slow.jsonl"
+    write_on(inbox / place, GOOD | {"id": "2"}, seconds=0)
+    delivery, files = run()
+    assert counts(delivery) == (0, 0, 0, 0)
+    unfinished = "may still be written to; the next run reads it"
+    assert files == [PutAway("slow.jsonl", place, reason=unfinished)]
+    age(inbox / place, 30)
+    assert counts(run()[0]) == (2, 1, 1, 0)
+
+
+@predicates
+def test_a_file_goes_from_quarantine_to_the_archive_and_back_by_what_is_written_to_it(
+    inbox: Path, run: Run, warehouse: Warehouse
+) -> None:
+    drop(inbox, "slow.jsonl", "")
+    _, (file,) = run()
+    assert file.place == "quarantine/slow.jsonl"
+    write_on(inbox / "quarantine" / "slow.jsonl", GOOD)
+    delivery, _ = run(killed="after")
+    assert counts(delivery) == (1, 1, 0, 0)
+    _, (file,) = run()
+    assert (file.place, file.reason) == (f"archive/{DAY}/slow.jsonl", WRITTEN_TO)
+    drop(inbox / "archive" / DAY, "slow.jsonl", b"\x7fELF\0\0")
+    delivery, (file,) = run()
+    assert counts(delivery) == (1, 0, 0, 1)
+    assert file.place == "quarantine/slow.jsonl"
+    assert file.reason.startswith(f"{WRITTEN_TO}: is binary")
+    assert lying(inbox) == {"quarantine/slow.jsonl"}
+    drop(inbox / "quarantine", "slow.jsonl", b"\x7fELF\0\0\0")
+    assert counts(run()[0]) == (1, 0, 0, 1)
+    assert lying(inbox) == {"quarantine/slow.jsonl"}
+
+
+@predicates
+def test_what_was_put_away_is_followed_until_a_day_has_passed_without_a_change(
+    inbox: Path, run: Run, clock: Clock
+) -> None:
+    drop(inbox, "slow.jsonl", [GOOD])
+    run()
+    archived = inbox / "archive" / DAY / "slow.jsonl"
+    write_on(archived, GOOD | {"id": "2"})
+    clock.time += timedelta(days=3)  # no run over a weekend
+    assert counts(run()[0]) == (2, 1, 1, 0)
+    clock.time += timedelta(days=1)
+    run()
+    write_on(archived, GOOD | {"id": "3"})
+    assert counts(run()[0]) == (3, 1, 2, 0)
+    clock.time += timedelta(days=2)
+    run()
+    write_on(archived, GOOD | {"id": "4"})
+    assert counts(run()[0]) == (0, 0, 0, 0)
+
+
+@predicates
+def test_what_was_put_away_by_others_is_not_taken(inbox: Path, run: Run) -> None:
+    drop(inbox, "a.jsonl", [GOOD])
+    run()
+    drop(inbox / "archive" / DAY, "theirs.jsonl", [GOOD | {"id": "2"}])
+    (inbox / "quarantine").mkdir()
+    drop(inbox / "quarantine", "theirs.jsonl", [GOOD | {"id": "3"}])
+    assert counts(run()[0]) == (0, 0, 0, 0)
+    (inbox / "archive" / DAY / "a.jsonl").unlink()
+    assert run()[1] == []
+
+
+@predicates
+def test_a_folder_that_is_given_once_is_followed_by_runs_without_it(
+    inbox: Path, run: Run, tmp_path: Path
+) -> None:
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    drop(beside, "slow.jsonl", [GOOD])
+    run(load_settings(inbox_dir=beside))
+    write_on(beside / "archive" / DAY / "slow.jsonl", GOOD | {"id": "2"})
+    drop(beside, "new.jsonl", [GOOD | {"id": "3"}])
+    assert counts(run()[0]) == (2, 1, 1, 0)
+    assert lying(beside) == {"new.jsonl", f"archive/{DAY}/slow.jsonl"}
+
+
+def test_what_an_earlier_version_remembered_is_read_again(inbox: Path) -> None:
+    path = drop(inbox, "a.jsonl", [GOOD])
+    state = {"files": {str(path): {"fingerprint": [1, 2, 3], "outcome": "archive", "reason": ""}}}
+    request = staging.Request(None, datetime.now(UTC), state=state)
+    fetched = Inbox((inbox,), 1_000_000).fetch(request)
+    assert list(fetched.frame["document_id"]) == ["1"]
+
+
 @predicates
 def test_a_folder_beside_the_inbox(
     inbox: Path, run: Run, warehouse: Warehouse, tmp_path: Path
@@ -349,8 +511,7 @@ def test_a_folder_beside_the_inbox(
     delivery, files = run(settings)
     assert counts(delivery) == (3, 2, 1, 0)  # one document, whichever folder it lies in
     assert [file.rows for file in files] == [1, 2]
-    day = delivery_day(warehouse)
-    assert lying(beside) == lying(inbox) == {f"archive/{day}/a.jsonl"}
+    assert lying(beside) == lying(inbox) == {f"archive/{DAY}/a.jsonl"}
     assert Inbox.of(load_settings(inbox_dir=settings.inbox)).folders == (settings.inbox,)
 
 

@@ -124,6 +124,10 @@ REVIEWS_STARS = TextRecipe(
 # Vectors that are known for words of no training text, and what is learned is added to them: with
 # vectors of their own for the words of the few sentences it was 0.79 of them right in five folds,
 # so 0.805; with the lexicons' columns 0.815. It begins on tweets of financial news: 0.012.
+# What is mixed in and dropped was chosen in three folds of the training part of the fixed split
+# (one member, two seeds; log loss and two standard errors of its difference): NB-SVM instead of the
+# logistic regression 0.015 (0.004) lower, no dropout of what is pooled (it was 0.5) another 0.012
+# (0.003) lower; with both 0.804 of the sentences right, 0.793 before (0.005).
 FINANCE = TextRecipe(
     model="text_sentiment_finance",
     variant="pooled",
@@ -145,7 +149,6 @@ FINANCE = TextRecipe(
         "added": True,
         "spatial_dropout": 0.3,
         "pooling": ["mean", "max"],
-        "pooled_dropout": 0.5,
     },
     hidden_words=0.1,
     learning_rate=2e-3,
@@ -156,7 +159,7 @@ FINANCE = TextRecipe(
     patience=7,
     start_epochs=4,
     members=3,
-    blend="logistic",
+    blend="nb_svm",
 )
 
 # The labelled texts that come in a package: of no finance, and named for what they are. A first

@@ -64,7 +64,7 @@ def test_a_baseline_learns_from_what_networks_stop_on(recipe, spans, tmp_path):
 
 
 def test_the_book_has_no_validation_texts_to_add(recipe, corpus):
-    spans = split(recipe.with_changes(validation=0.0), [split_off(corpus)])
+    spans = split(recipe.with_changes(validation=0.0, blend=None), [split_off(corpus)])
     assert spans.for_baseline() is spans
 
 
@@ -260,7 +260,9 @@ def test_a_section_of_the_book_says_what_it_was_made_with(recipe, corpus, measur
     network = replace(
         outcomes[0],
         trial=TextTrial("book", recipe.with_changes(blend=None)),
-        manifest=replace(trained.manifest, recipe=recipe.with_changes(validation=0.0).to_json()),
+        manifest=replace(
+            trained.manifest, recipe=recipe.with_changes(validation=0.0, blend=None).to_json()
+        ),
     )
     every = measure([network], [corpus.take(np.arange(len(network.probabilities)))]) | found
     system = replace(TEXT_SYSTEMS["text_sentiment_learned"], aim=0.5)

@@ -38,8 +38,7 @@ NUMBER, UP, DOWN = "<number>", "<up>", "<down>"
 # What Keras' Tokenizer takes out of a text by default.
 KERAS_FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
-# Texts are cut this many characters at a time: enough for speed, little for memory, and other
-# threads, which have to wait for the expression, do so for 5 ms.
+# Texts are cut this many characters at a time: enough for speed, little for memory.
 CHARACTERS_AT_ONCE = 200_000
 # Ends a text in what is cut at once; no rule lets a token go beyond it.
 END = "\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -123,16 +122,11 @@ class TextNetwork:
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Of each class: float32 (n, k)."""
+        given = self.by_class(self.encoding.scored(texts, self.run, self.outputs))
         if self.blend is None:
-            return self._by_network(texts)
-        # the network and most of the baseline's work leave the interpreter to each other
-        with ThreadPoolExecutor(1) as beside:
-            other = beside.submit(self.blend.baseline.probabilities, texts)
-            given = self._by_network(texts)
-            return self.blend.mixed(given, other.result()).astype(np.float32)
-
-    def _by_network(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        return self.by_class(self.encoding.scored(texts, self.run, self.outputs))
+            return given
+        other = self.blend.baseline.probabilities(texts)
+        return self.blend.mixed(given, other).astype(np.float32)
 
     def stars(self, texts: Sequence[str]) -> Floats:
         """Expected stars of each text, where the network learned them: float64 (n,)."""

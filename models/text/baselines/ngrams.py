@@ -122,10 +122,7 @@ class NGrams:
         """Hash tables of the keys: a tenth of the time of a search in what is sorted."""
         import pandas as pd
 
-        tables = tuple(pd.Index(keys) for keys in self.keys)
-        for table in tables:
-            table.get_indexer(table[:1])  # filled now, before threads share it
-        return tables
+        return tuple(pd.Index(keys) for keys in self.keys)
 
     def _found(self, ends: Keys, candidates: Keys, number: int) -> _Found:
         """The candidates that have a column, as they are in the texts."""

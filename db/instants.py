@@ -1,7 +1,8 @@
 """Instants: the times of documents as files, feeds and vendors write them, read as UTC.
 
 A time is read if every part of it is understood. A zone that is passed over makes a document
-known hours before it was: what is not understood is not read, and the quality gate holds it.
+known hours before it was: what is not understood is not read, and the quality gate holds it. The
+readers of libraries (email.utils, dateutil) pass over such parts, or guess.
 """
 
 from __future__ import annotations

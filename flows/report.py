@@ -119,7 +119,7 @@ def latest_signals(settings: Settings) -> list[dict[str, Any]]:
     """
     columns, rows = query_published(settings, LATEST)
     signals = [dict(zip(columns, row, strict=True)) for row in rows]
-    of_texts = {each.name for each in SIGNALS.values() if each.view is not None}
+    of_texts = {each.name for each in SIGNALS.values() if each.is_of_texts}
     known: dict[tuple[str, str], dict[tuple[str, date], float]] = {}
     for row in signals:
         of = (row.pop("feature_table"), row.pop("target"))

@@ -221,8 +221,8 @@ class _Run:
 
             outcome = run(trial, spans_of(trial.recipe), self.root, on_epoch)
             headline = tasks.HEADLINES[trial.recipe.task]
-            found = headline.of(outcome.manifest.metrics)
-            shown.detail = f"{headline.name} {found:.4g}" if found is not None else ""
+            found = outcome.manifest.metrics.get(headline)
+            shown.detail = f"{headline} {found:.4g}" if found is not None else ""
             return outcome
 
     def _honest_spans(self, recipe: Recipe) -> Spans:

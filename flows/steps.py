@@ -303,7 +303,7 @@ def score_texts(run: Run, move: Move) -> ScoredTexts | None:
 
 def text_signals(settings: Settings) -> list[Signal]:
     """The signals that are made of texts, of those that nights make."""
-    return [each for each in chosen_signals(settings).values() if each.view is not None]
+    return [each for each in chosen_signals(settings).values() if each.is_of_texts]
 
 
 def text_views() -> dict[str, FeatureView]:
@@ -324,7 +324,7 @@ def models_without_champion(run: Run) -> list[str]:
         chosen = chosen_signals(run.settings).values()
         # a model of texts is needed once there is a text
         texts = has_texts(warehouse)
-        wanted = dict.fromkeys(each.model for each in chosen if each.view is None or texts)
+        wanted = dict.fromkeys(each.model for each in chosen if texts or not each.is_of_texts)
         return [name for name in wanted if registry.champion(warehouse, name) is None]
 
 
@@ -497,7 +497,7 @@ def score_signal(run: Run, signal: Signal) -> Scored | None:
     """Score one signal for the run's session; None where it is not due."""
     with run.work.step(), run.warehouse() as warehouse:
         calendar = sessions(run.settings.calendar)
-        if signal.view is not None:
+        if signal.is_of_texts:
             if not has_texts(warehouse):
                 return None
             scored = score_daily(warehouse, signal, run.night, calendar, run.run_id)

@@ -8,7 +8,6 @@ many entities. Forecasts have shape (n, H, k) as in `models.examples`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,29 +23,13 @@ Floats = npt.NDArray[np.float64]
 Metrics = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Headline:
-    """The figure that says most of a forecast with no baseline beside it.
-
-    Attributes
-    ----------
-    name : its key among the metrics.
-    """
-
-    name: str
-
-    def of(self, metrics: Mapping[str, Any]) -> float | None:
-        """The figure, None where it is not defined."""
-        value = metrics.get(self.name)
-        return None if value is None else float(value)
-
-
-HEADLINES: Mapping[str, Headline] = {
-    "level": Headline("rmse"),
-    "changes": Headline("mase"),
-    "path": Headline("mase"),
-    "direction": Headline("auc_within_date"),
-    "rank": Headline("rank_ic"),
+# The figure that says most of a forecast with no baseline beside it.
+HEADLINES: Mapping[Task, str] = {
+    "level": "rmse",
+    "changes": "mase",
+    "path": "mase",
+    "direction": "auc_within_date",
+    "rank": "rank_ic",
 }
 
 

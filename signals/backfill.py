@@ -203,7 +203,7 @@ def score_stretch(
     unchanged, parts, problems = 0, [], []
     for night in nights:
         reading: Reading | None
-        if declared.view is not None:
+        if declared.is_of_texts:
             reading = read_day(warehouse, declared, version, night, calendar, imprint)
         else:
             assert loaded is not None

@@ -27,6 +27,11 @@ class Signal:
     view: str | None = None
     feature: str | None = None
 
+    @property
+    def is_of_texts(self) -> bool:
+        """Whether it is what texts say of symbols, and no forecast from windows."""
+        return self.view is not None
+
 
 SIGNALS = {
     signal.name: signal

@@ -102,7 +102,7 @@ def join_outcomes(
     done = Joined(declared.name, first)
     for span in spans(warehouse, declared, first):
         rows = _scored(warehouse, declared, span)
-        if declared.view is not None:
+        if declared.is_of_texts:
             parts = [_judged_by_returns(warehouse, rows, night, calendar)]
         else:
             parts = [

@@ -203,10 +203,8 @@ def _put_away(seen: _Seen) -> Iterator[tuple[Path, list[int], _Known]]:
 
     They are known by their inode: where a name is taken a file is put away under another one.
     """
-    # what versions before this one remembered has no inbox
-    followed = [known for known in seen.before.values() if "inbox" in known]
-    for inbox in dict.fromkeys(known["inbox"] for known in followed):
-        of_inbox = [known for known in followed if known["inbox"] == inbox]
+    for inbox in dict.fromkeys(known["inbox"] for known in seen.before.values()):
+        of_inbox = [known for known in seen.before.values() if known["inbox"] == inbox]
         by_inode = {known["fingerprint"][0]: known for known in of_inbox}
         days = sorted({f"{ARCHIVE}/{known['day']}" for known in of_inbox})
         for path in _files_in(Path(inbox, folder) for folder in (QUARANTINE, *days)):

@@ -189,8 +189,7 @@ def _orders(declared: Signal | None, recipe: Recipe | None, entities: int) -> bo
     """Whether a signal says who stands above whom, and forecasts no value."""
     if recipe is not None:
         return recipe.task in CROSS_SECTIONS
-    of_texts = declared is not None and declared.view is not None
-    return of_texts or entities >= FEW_ENTITIES
+    return (declared is not None and declared.is_of_texts) or entities >= FEW_ENTITIES
 
 
 def _dates(connection: duckdb.DuckDBPyConnection, name: str, session: date) -> list[date]:

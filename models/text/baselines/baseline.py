@@ -14,9 +14,8 @@ from models.text.corpora import Corpus
 Floats = npt.NDArray[np.float64]
 Arrays = Mapping[str, npt.NDArray[Any]]
 
-# Texts that are scored at once: what is made of so many headlines stays near a core. Logistic
-# regression, microseconds of processor time a headline: 23.1 with 256 at once, 19.3 with 1,024,
-# 18.5 with 2,048, 23.2 with 8,192.
+# Texts that are scored at once: what is made of so many headlines stays near a core, and fewer or
+# more were slower.
 TEXTS_AT_ONCE = 2_048
 
 

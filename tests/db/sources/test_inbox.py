@@ -489,14 +489,6 @@ def test_a_folder_that_is_given_once_is_followed_by_runs_without_it(
     assert lying(beside) == {"new.jsonl", f"archive/{DAY}/slow.jsonl"}
 
 
-def test_what_an_earlier_version_remembered_is_read_again(inbox: Path) -> None:
-    path = drop(inbox, "a.jsonl", [GOOD])
-    state = {"files": {str(path): {"fingerprint": [1, 2, 3], "outcome": "archive", "reason": ""}}}
-    request = staging.Request(None, datetime.now(UTC), state=state)
-    fetched = Inbox((inbox,), 1_000_000).fetch(request)
-    assert list(fetched.frame["document_id"]) == ["1"]
-
-
 @predicates
 def test_a_folder_beside_the_inbox(
     inbox: Path, run: Run, warehouse: Warehouse, tmp_path: Path
